@@ -23,6 +23,8 @@ enum Command {
     Run(cli::run::Args),
     /// Check a pipeline file; start nothing
     Check(cli::check::Args),
+    /// Send commands to a running broker
+    Ctl(cli::ctl::Args),
     /// Select packets of a capture file, with tcpdump's meaning
     Filter(cli::filter::Args),
     /// Print the versions of Tapline, DPDK and libpcap
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let status: Status = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Ctl(args) => cli::ctl::run(&args),
         Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),
     };

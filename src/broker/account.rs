@@ -58,7 +58,7 @@ impl Account {
     pub(super) fn collect(&mut self, handles: &[WorkerHandle]) {
         let Some(retiring) = &mut self.retiring else { return };
         for (handle, is_over) in handles.iter().zip(&mut retiring.is_over) {
-            *is_over |= handle.exchange.collect().is_some();
+            *is_over |= handle.swap.collect().is_some();
         }
         if retiring.is_over.iter().all(|&is_over| is_over) {
             for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {

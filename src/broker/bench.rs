@@ -11,6 +11,8 @@ use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::plan::{Plan, Run, RunOptions};
+use crate::report::events::Events;
+use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -41,7 +43,7 @@ impl Bench {
         let roles = place(Run { plan: &plan, options: &options })?.roles;
         check_tables(&plan, roles.work.len())?;
         let Assembled { mut broker, mut workers, batch_rings, spare } =
-            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Vec::new())?;
+            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Events::default())?;
         start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
@@ -70,8 +72,8 @@ impl Bench {
     }
 
     /// What the control thread does every few milliseconds.
-    pub fn watch(&mut self) -> Vec<String> {
-        self.broker.watch()
+    pub fn watch(&mut self) {
+        self.broker.watch();
     }
 
     /// Takes a tool out of service, or back.
@@ -114,7 +116,7 @@ impl Bench {
     }
 
     /// Why captures could not be read or written.
-    pub fn failures(&self) -> &[String] {
+    pub fn failures(&self) -> &[Event] {
         self.broker.failures()
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::Device;
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_api::snapshot::ClockState;
 use tapline_api::words::{ClockQuality, TimeSource};
 use tapline_datapath::ids::PortId;
@@ -117,37 +119,27 @@ impl Clocks {
         self.ports.push(clock);
     }
 
-    /// Reads the counters, if it is time. Gives lines for the log.
-    pub fn look(&mut self, now: Duration, devices: &[Device]) -> Vec<String> {
+    /// Reads the counters, if it is time.
+    pub fn look(&mut self, now: Duration, devices: &[Device], moment: &mut Moment<'_>) {
         if now < self.next {
-            return Vec::new();
+            return;
         }
         self.next = now + INTERVAL;
         self.quality =
             if tapline_kernel::clock::is_disciplined() { self.reference } else { ClockQuality::Free };
-        let mut log = Vec::new();
         if let Some(FitEvent::Stepped { by_ns }) = self.tsc.observe(self.quality, || Some(clock::tsc())) {
-            log.push(format!(
-                "the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"
-            ));
+            moment.record(Event::SystemClockStepped { by_ns });
         }
         for (device, port) in devices.iter().zip(&mut self.ports) {
             let PortClock::Nic(NicClock { port, tracked }) = port else { continue };
-            let what = match tracked.observe(self.quality, || port.read_clock()) {
-                None => continue,
-                Some(FitEvent::Converged) => "is fitted to the system's clock".to_owned(),
-                Some(FitEvent::Degraded) => {
-                    "is not fitted to the system's clock any more: times are degraded".to_owned()
-                }
-                Some(FitEvent::Stepped { by_ns }) => {
-                    format!(
-                        "and the system's clock stepped by {by_ns} ns against each other: times are degraded"
-                    )
-                }
-            };
-            log.push(format!("port {}: the NIC's clock {what}", device.name()));
+            let Some(event) = tracked.observe(self.quality, || port.read_clock()) else { continue };
+            let port = device.name().to_owned();
+            moment.record(match event {
+                FitEvent::Converged => Event::NicClockFitted { port },
+                FitEvent::Degraded => Event::NicClockDegraded { port },
+                FitEvent::Stepped { by_ns } => Event::NicClockStepped { port, by_ns },
+            });
         }
-        log
     }
 
     /// What statistics show of a port's clock.

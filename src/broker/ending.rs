@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
-use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
+use super::{Broker, DRAIN_LIMIT, Ending, Error};
 use crate::plan::Run;
-use tapline_api::words::DropReason;
+use crate::plan::memory;
+use tapline_api::event::Event;
+use tapline_api::words::{DropReason, Level, Unfinished};
 use tapline_datapath::receive::Source;
-use tapline_datapath::receive::replay::Left;
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::clock;
 
@@ -16,6 +17,8 @@ const COUNT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// Drains the tools, for at most [`DRAIN_LIMIT`], and ends the workers. What could not be sent is dropped and counted.
+    ///
+    /// What came too late for the last look is among the [`events`](Self::events) afterwards.
     ///
     /// # Errors
     /// If a worker did not end well.
@@ -27,32 +30,35 @@ impl Broker {
             self.close_captures();
             self.judge_written();
         }
+        self.look_once_more();
         ended
     }
 
     /// Looks a last time at what net_pcap wrote, and counts what is missing. Every worker has stopped.
     fn judge_written(&mut self) {
-        self.watch_files(clock::now_ns());
-        for (written, device) in self.machine.written.iter_mut().zip(&self.machine.ports) {
-            let Some(written) = written.as_mut().filter(|written| written.failure().is_some()) else {
-                continue;
-            };
-            if let Some(count) = written.count(&device.stats()) {
-                self.failures.push(format!("port {}: {count}", device.name()));
-            }
-        }
+        let now_ns = clock::now_ns();
+        self.watch_files(now_ns);
+        let short =
+            self.machine.written.iter_mut().zip(&self.machine.ports).filter_map(|(written, device)| {
+                let written = written.as_mut().filter(|written| written.failure().is_some())?;
+                let (port, stats) = (device.name().to_owned(), device.stats());
+                let whole = written.count(&stats)?;
+                Some(Event::OutputShort { port, path: written.paths(), sent: stats.tx_packets, whole })
+            });
+        let short: Vec<Event> = short.collect();
+        short.into_iter().for_each(|event| self.fail(now_ns, event));
     }
 
     /// Ends the captures' files. What a writer could not write in time is counted as congested.
     fn close_captures(&mut self) {
         for recorder in &mut self.recorders {
             recorder.close(DRAIN_LIMIT);
-            if recorder.is_stuck() {
-                let name = &self.plan.tools[recorder.tool].name;
-                self.failures
-                    .push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
-            }
         }
+        let stuck = self.recorders.iter().filter(|recorder| recorder.is_stuck());
+        let stuck: Vec<Event> = stuck
+            .map(|recorder| Event::CaptureStuck { tool: self.plan.tools[recorder.tool].name.clone() })
+            .collect();
+        stuck.into_iter().for_each(|event| self.fail(clock::now_ns(), event));
         let Some(own) = &self.account.writers else { return };
         for recorder in &self.recorders {
             let (requested, ended) = self.account.copies_of(recorder.tool);
@@ -66,62 +72,59 @@ impl Broker {
     }
 
     /// Looks what the run left of the replays' files, and of their copies to captures. It has failed if something is left, unless
-    /// somebody ended it or the replay goes on for ever. Gives lines for the log. Every worker has stopped.
-    pub fn judge_replays(&mut self, ending: Ending) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// somebody ended it or the replay goes on for ever. Every worker has stopped.
+    pub fn judge_replays(&mut self, ending: Ending) {
+        let (now_ns, mut judged) = (clock::now_ns(), Vec::new());
         for (tool, copies) in self.unwritten.drain(..) {
-            let fact = format!(
-                "tool {}: its file did not take {copies} copies within {} s after the end; they are counted as `congested`",
-                self.plan.tools[tool].name,
-                DRAIN_LIMIT.as_secs()
-            );
-            match ending {
-                Ending::Asked => lines.push(format!("warning: {fact}")),
-                Ending::TimeUp | Ending::Idle => self.failures.push(fact),
-            }
+            let (tool, seconds) = (self.plan.tools[tool].name.clone(), DRAIN_LIMIT.as_secs());
+            let is_asked = ending == Ending::Asked;
+            judged.push(Event::CopiesUnwritten { tool, copies, seconds, is_asked });
         }
         let counted_until = Instant::now() + COUNT_LIMIT;
         for intake in self.workers.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Replay(replay) = &mut intake.source else { continue };
             let left = replay.left(counted_until);
             let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);
-            let (name, path) = (&port.name, port.replay.as_ref().map_or("", |replay| replay.path.as_str()));
+            let (port, path) = (
+                port.name.clone(),
+                port.replay.as_ref().map_or(String::new(), |replay| replay.path.clone()),
+            );
             let passed_over = device.replay().map_or(0, |state| state.passed_over);
             if passed_over > 0 {
-                lines.push(format!(
-                    "warning: port {name}: packets of {path} that are no Ethernet frames, and that none can be made of, were passed over: {passed_over}"
-                ));
+                let (port, path) = (port.clone(), path.clone());
+                judged.push(Event::PacketsPassedOver { port, path, packets: passed_over });
             }
             let is_long_enough = left.is_endless && ending != Ending::Idle;
             if left.packets == 0 && !left.is_endless || is_long_enough {
                 continue;
             }
-            let read = device.stats().rx_packets;
-            let rest = match left {
-                Left { is_endless: true, .. } => "without end".to_owned(),
-                Left { packets, is_counted: true, .. } => packets.to_string(),
-                Left { packets, .. } => format!("more than {packets}"),
+            let is_starved = device.starved().is_some();
+            let due_ns = left.wait.filter(|wait| !wait.is_zero()).map(clock::nanoseconds);
+            let because = match (ending, due_ns) {
+                (Ending::Asked, _) => Unfinished::Asked,
+                (Ending::TimeUp, _) => Unfinished::TimeUp,
+                (Ending::Idle, _) if is_starved => Unfinished::Starved,
+                (Ending::Idle, Some(_)) => Unfinished::Early,
+                (Ending::Idle, None) => Unfinished::Idle,
             };
-            let fact =
-                format!("port {name}: {path} was not read to its end (packets read: {read}, left: {rest})");
-            match (ending, left.wait) {
-                (Ending::Asked, _) => lines.push(format!("warning: {fact}")),
-                (Ending::TimeUp, _) => {
-                    self.failures.push(format!("{fact}: the time was up; raise --duration, or say --exit-idle in its place"));
-                }
-                (Ending::Idle, _) if device.starved().is_some() => {
-                    let run = Run { plan: &self.plan, options: &self.options };
-                    let starvation = starvation(run, intake.port, read);
-                    self.failures.push(format!("{starvation} (packets left: {rest})"));
-                }
-                (Ending::Idle, Some(wait)) if !wait.is_zero() => self.failures.push(format!(
-                    "{fact}: the next is due in {}; say maxgap=1s or speed=max of the replay, or raise --exit-idle",
-                    in_words(wait)
-                )),
-                (Ending::Idle, _) => self.failures.push(format!("{fact}: none came for as long as --exit-idle says; raise it")),
+            let run = Run { plan: &self.plan, options: &self.options };
+            judged.push(Event::ReplayUnfinished {
+                port,
+                path,
+                read: device.stats().rx_packets,
+                left: (!left.is_endless).then_some(left.packets),
+                is_least: !left.is_counted,
+                because,
+                due_ns: due_ns.filter(|_| because == Unfinished::Early),
+                mbufs: (because == Unfinished::Starved).then(|| memory::port_pool(run, intake.port)),
+            });
+        }
+        for event in judged {
+            match event.level() {
+                Level::Error => self.fail(now_ns, event),
+                _ => self.events.record(now_ns, event),
             }
         }
-        lines
     }
 }
 

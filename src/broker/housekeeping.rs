@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use super::Broker;
 use super::device::Device;
+use super::pcap_output::Failure;
 use super::start::ports::interface_mtu;
-use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::Run;
+use crate::plan::memory;
 use crate::plan::value::Output;
+use crate::report::events::Events;
+use tapline_api::event::{Alarm as Raised, Event};
 use tapline_api::values::Rate;
-use tapline_api::words::AlarmKind;
+use tapline_api::words::{AlarmKind, LinkState};
 use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
-use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
+use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
@@ -44,87 +48,96 @@ pub(super) struct Guards {
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Broker {
-    /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
-    pub fn watch(&mut self) -> Vec<String> {
+    /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. What happened is among the
+    /// [`events`](Self::events) afterwards.
+    pub fn watch(&mut self) {
         let now_ns = clock::now_ns();
+        self.record_log();
         self.account.collect(&self.workers.handles);
-        let mut log = self.watch.keep_schedules(now_ns);
+        self.watch.keep_schedules(&mut self.events.at(now_ns));
         let now = self.started.elapsed();
         let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());
         self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
             let links = self.machine.ports.iter().map(Device::link_state).collect();
-            log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(
-                now_ns,
+            self.watch_files(now_ns);
+            self.watch.look(
+                &mut self.events.at(now_ns),
                 excused_ns,
                 links,
                 &self.account.counters,
                 self.account.writers.as_deref(),
-            ));
+            );
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
             let elapsed_ns = clock::nanoseconds(self.guards.pace.time());
-            log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
+            self.neighbours.look(elapsed_ns, &mut self.watch, &mut self.events.at(now_ns));
         } else {
             self.neighbours.rest();
         }
-        log.extend(self.machine.clocks.look(now, &self.machine.ports));
-        self.watch_workers(now, &mut log);
-        self.watch_panics(&mut log);
+        self.machine.clocks.look(now, &self.machine.ports, &mut self.events.at(now_ns));
+        self.watch_workers(now, now_ns);
+        self.watch_panics(now_ns);
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
-            self.watch_tools(now, &mut log);
-            self.watch_wires(now, &mut log);
-            self.watch_cuts(&mut log);
-            self.watch_mtus(&mut log);
-            self.watch_replays(&mut log);
+            self.watch_tools(now, now_ns);
+            self.watch_wires(now, now_ns);
+            self.watch_cuts(now_ns);
+            self.watch_mtus(now_ns);
+            self.watch_replays(now_ns);
         }
-        log
+    }
+
+    /// Records what DPDK and its drivers logged since the last call.
+    pub(super) fn record_log(&mut self) {
+        let now_ns = clock::now_ns();
+        for line in self.machine.eal.log() {
+            self.events.record(now_ns, Event::DpdkLogged { line });
+        }
     }
 
     /// Notes captures that could not be read or written.
-    pub(super) fn watch_files(&mut self, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        let replays = self.machine.ports.iter().zip(&self.plan.ports).filter_map(|(port, plan)| {
-            let path = &plan.replay.as_ref()?.path;
-            Some(format!("port {}: {path}: {}", plan.name, port.failure()?))
+    pub(super) fn watch_files(&mut self, now_ns: u64) {
+        let replays = self.machine.ports.iter().zip(&self.plan.ports).filter_map(|(device, port)| {
+            let (path, error) = (port.replay.as_ref()?.path.clone(), device.failure()?.to_owned());
+            Some(Raised::ReplayFailed { port: port.name.clone(), path, error })
         });
         let captures = self.recorders.iter().filter_map(|recorder| {
-            let tool = &self.plan.tools[recorder.tool];
+            let plan = &self.plan.tools[recorder.tool];
+            let tool = plan.name.clone();
             if self.watch.is_stalled(recorder.tool) && self.plan.is_waited_for(recorder.tool) {
-                let span = in_words(Duration::from_nanos(tool.health.stall_ns));
-                return Some(format!(
-                    "tool {}: its file took nothing for {span}, so no replay waits for it any more; what it lacks is counted as `down`; \
-                     say a longer `down-after`",
-                    tool.name
-                ));
+                return Some(Raised::CaptureStalled { tool, after_ns: plan.health.stall_ns });
             }
-            let failure = recorder.failure()?;
-            log.extend(self.watch.observe(recorder.tool, Observation::WriteFailed, now_ns));
-            Some(format!("tool {}: {failure}", tool.name))
+            let Failure { path, error } = recorder.failure()?.clone();
+            self.watch.observe(recorder.tool, Observation::WriteFailed, &mut self.events.at(now_ns));
+            Some(Raised::CaptureFailed { tool, path, error })
         });
-        let mut failures: Vec<String> = replays.chain(captures).collect();
+        let mut failures: Vec<Raised> = replays.chain(captures).collect();
         for ((port, written), device) in self.machine.written.entries_mut().zip(&self.machine.ports) {
             let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else {
                 continue;
             };
             written.look(&device.stats());
             let Some(failure) = written.failure() else { continue };
-            failures.push(format!("port {}: {failure}", device.name()));
+            let Failure { path, error } = failure.clone();
+            failures.push(Raised::OutputFailed { port: device.name().to_owned(), path, error });
             for &tool in &self.plan.ports[port].uses.tools {
-                log.extend(self.watch.observe(tool, Observation::WriteFailed, now_ns));
+                self.watch.observe(tool, Observation::WriteFailed, &mut self.events.at(now_ns));
             }
         }
-        for failure in failures {
+        for failure in failures.into_iter().map(Event::AlarmRaised) {
             if !self.failures.contains(&failure) {
-                log.push(format!("alarm raised: {failure}"));
-                self.failures.push(failure);
+                self.fail(now_ns, failure);
             }
         }
-        log
+    }
+
+    /// Records an event that makes the run one that failed.
+    pub(super) fn fail(&mut self, now_ns: u64, event: Event) {
+        self.events.record(now_ns, event.clone());
+        self.failures.push(event);
     }
 
     /// How long a worker without work may sleep.
@@ -132,60 +145,50 @@ impl Broker {
         if let Idle::Sleep { longest } = self.plan.settings.idle { longest } else { Duration::ZERO }
     }
 
-    fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
+    fn watch_workers(&mut self, now: Duration, now_ns: u64) {
         let longest = self.longest_sleep();
         self.guards.watchdogs.resize(self.workers.handles.len(), Watchdog::default());
         for ((watchdog, handle), counters) in
             self.guards.watchdogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
             let lcore = handle.lcore.0;
-            match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+            let quiet_ms = |quiet: Duration| u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
+            let event = match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
-                    let stage = counters.lcore.stage();
-                    lines.push(format!(
-                        "warning: lcore {lcore}: the worker has been in stage {stage} for {} ms",
-                        quiet.as_millis()
-                    ));
+                    Event::WorkerStalled { lcore, stage: counters.lcore.stage(), quiet_ms: quiet_ms(quiet) }
                 }
-                Some(Turn::Recovered(quiet)) => {
-                    lines.push(format!("lcore {lcore}: the worker goes on after {} ms", quiet.as_millis()));
-                }
-                None => {}
-            }
+                Some(Turn::Recovered(quiet)) => Event::WorkerRecovered { lcore, quiet_ms: quiet_ms(quiet) },
+                None => continue,
+            };
+            self.events.record(now_ns, event);
         }
     }
 
-    /// Tells of stages that panicked.
-    fn watch_panics(&mut self, lines: &mut Vec<String>) {
+    /// Records stages that panicked.
+    fn watch_panics(&mut self, now_ns: u64) {
+        let mut moment = self.events.at(now_ns);
         for handle in &self.workers.handles {
             let lcore = handle.lcore.0;
-            for note in handle.panics.take() {
-                let (stage, text, failed, dropped) = (note.stage, note.text, note.failed, note.dropped);
-                lines.push(format!(
-                    "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
-                ));
-                match note.dump {
+            for PanicNote { stage, text: panic, failed, dropped, dump, is_last } in handle.panics.take() {
+                moment.record(Event::WorkerPanicked { lcore, stage, panic, failed, dropped });
+                match dump {
                     Some(Ok(path)) => {
-                        lines.push(format!("lcore {lcore}: the burst's frames are in {}", path.display()))
+                        moment.record(Event::BurstDumped { lcore, path: path.display().to_string() });
                     }
-                    Some(Err(error)) => lines.push(format!(
-                        "warning: lcore {lcore}: the burst's frames cannot be written: {error}"
-                    )),
+                    Some(Err(error)) => moment.record(Event::BurstNotDumped { lcore, error }),
                     None => {}
                 }
-                if note.is_last {
-                    let seconds = PANIC_WINDOW.as_secs();
-                    let failure = format!(
-                        "lcore {lcore}: more than {MOST_PANICS} panics in {seconds} s: the worker receives no more; what its ports get is missed"
-                    );
-                    lines.push(format!("alarm raised: {failure}"));
+                if is_last {
+                    let (panics, seconds) = (MOST_PANICS, PANIC_WINDOW.as_secs());
+                    let failure = Event::AlarmRaised(Raised::WorkerRetired { lcore, panics, seconds });
+                    moment.record(failure.clone());
                     self.failures.push(failure);
                 }
             }
         }
     }
 
-    fn watch_tools(&mut self, now: Duration, lines: &mut Vec<String>) {
+    fn watch_tools(&mut self, now: Duration, now_ns: u64) {
         if self.plan.tools.iter().all(|tool| tool.alarm.is_none()) {
             return;
         }
@@ -222,43 +225,42 @@ impl Broker {
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
-            for ((alarm, value), name) in self.guards.alarms[id].iter_mut().zip(values).zip(AlarmKind::ALL)
+            for ((alarm, value), kind) in self.guards.alarms[id].iter_mut().zip(values).zip(AlarmKind::ALL)
             {
-                if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
-                    let (word, side) =
-                        if is_raised { ("raised", "above") } else { ("cleared", "not above") };
-                    let (percent, hold) = (spec.percent, spec.hold.as_secs_f64());
-                    lines.push(format!(
-                        "alarm {word}: tool {}: {name} {side} {percent}% for {hold} s",
-                        tool.name
-                    ));
-                }
+                let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) else { continue };
+                let (tool, percent, hold_s) =
+                    (tool.name.clone(), u32::from(spec.percent), spec.hold.as_secs_f64());
+                let alarm = match kind {
+                    AlarmKind::Queue => Raised::Queue { tool, percent, hold_s },
+                    AlarmKind::Utilisation => Raised::Utilisation { tool, percent, hold_s },
+                };
+                record_alarm(&mut self.events, now_ns, alarm, is_raised);
             }
         }
     }
 
-    /// What came too late for the last look. Every worker has stopped.
-    pub fn last_words(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        self.watch_cuts(&mut lines);
-        self.watch_panics(&mut lines);
-        lines
+    /// Records what came too late for the last look. Every worker has stopped.
+    pub(super) fn look_once_more(&mut self) {
+        let now_ns = clock::now_ns();
+        self.watch_cuts(now_ns);
+        self.watch_panics(now_ns);
+        self.record_log();
     }
 
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.
-    fn watch_mtus(&mut self, lines: &mut Vec<String>) {
+    fn watch_mtus(&mut self, now_ns: u64) {
         for ((id, port), device) in self.plan.ports.entries().zip(&self.machine.ports) {
-            let Some(mtu) = interface_mtu(port, device) else { continue };
-            let Some(before) = self.machine.mtus[id].replace(mtu).filter(|&before| before != mtu) else {
+            let Some(to) = interface_mtu(port, device) else { continue };
+            let Some(from) = self.machine.mtus[id].replace(to).filter(|&from| from != to) else {
                 continue;
             };
-            self.watch.set_fit(id, FrameLimits::of(&port.devargs, Some(mtu), port.mtu));
-            lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
+            self.watch.set_fit(id, FrameLimits::of(&port.devargs, Some(to), port.mtu));
+            self.events.record(now_ns, Event::MtuChanged { port: port.name.clone(), from, to });
         }
     }
 
     /// Says once of each port that its driver cuts frames.
-    fn watch_cuts(&mut self, lines: &mut Vec<String>) {
+    fn watch_cuts(&mut self, now_ns: u64) {
         self.guards.cut.resize(self.plan.ports.len(), false);
         for ((id, port), told) in
             self.plan.ports.entries().zip(&mut self.guards.cut).filter(|(_, told)| !**told)
@@ -268,17 +270,14 @@ impl Broker {
                 continue;
             }
             *told = true;
-            let (name, bytes) = (&port.name, longest.0);
-            let driver = port.devargs.driver().map_or("", |driver| driver.name);
-            lines.push(format!(
-                "warning: port {name}: the driver {driver} cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
-                 what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
-            ));
+            let driver = port.devargs.driver().map_or("", |driver| driver.name).to_owned();
+            let (port, bytes) = (port.name.clone(), longest.0);
+            self.events.record(now_ns, Event::FramesCut { port, driver, bytes });
         }
     }
 
     /// Says of replays that stand still for want of mbufs, and that they go on.
-    fn watch_replays(&mut self, lines: &mut Vec<String>) {
+    fn watch_replays(&mut self, now_ns: u64) {
         // what a writer holds comes back
         let is_writing = self.is_writing();
         let run = Run { plan: &self.plan, options: &self.options };
@@ -289,13 +288,15 @@ impl Broker {
             let stands = starved.is_some() && is_as_before && !is_writing;
             if stands != *told {
                 *told = stands;
-                let word = if stands { "raised" } else { "cleared" };
-                lines.push(format!("alarm {word}: {}", starvation(run, id, device.stats().rx_packets)));
+                let (port, packets) = (self.plan.ports[id].name.clone(), device.stats().rx_packets);
+                let mbufs = memory::port_pool(run, id);
+                let alarm = Raised::ReplayStarved { port, packets, mbufs };
+                record_alarm(&mut self.events, now_ns, alarm, stands);
             }
         }
     }
 
-    fn watch_wires(&mut self, now: Duration, lines: &mut Vec<String>) {
+    fn watch_wires(&mut self, now: Duration, now_ns: u64) {
         self.guards.ties.resize(self.plan.wires.len(), LinkTie::default());
         self.guards.untied.resize(self.plan.wires.len(), false);
         for (id, wire) in self.plan.wires.entries() {
@@ -305,18 +306,18 @@ impl Broker {
             let is_up = wire.ports.map(|port| self.machine.ports[port].link().is_up);
             let Some((side, is_up)) = self.guards.ties[id].look(is_up, now) else { continue };
             let port = &self.machine.ports[wire.ports[side]];
-            let word = if is_up { "up" } else { "down" };
-            match port.set_link(is_up) {
-                Ok(()) => lines.push(format!(
-                    "wire {}: link of port {} set {word}, as the other side's is",
-                    wire.name,
-                    port.name()
-                )),
-                Err(error) => {
-                    self.guards.untied[id] = true;
-                    lines.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
-                }
-            }
+            let to = if is_up { LinkState::Up } else { LinkState::Down };
+            let name = wire.name.clone();
+            self.events.record(
+                now_ns,
+                match port.set_link(is_up) {
+                    Ok(()) => Event::LinkPropagated { wire: name, port: port.name().to_owned(), to },
+                    Err(error) => {
+                        self.guards.untied[id] = true;
+                        Event::LinksNotPropagated { wire: name, error: error.to_string() }
+                    }
+                },
+            );
         }
     }
 
@@ -329,4 +330,9 @@ impl Broker {
             }
         }
     }
+}
+
+/// Records that an alarm was raised, or else cleared.
+fn record_alarm(events: &mut Events, now_ns: u64, alarm: Raised, is_raised: bool) {
+    events.record(now_ns, if is_raised { Event::AlarmRaised(alarm) } else { Event::AlarmCleared(alarm) });
 }

@@ -4,8 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::offloads::{self, Ended};
 use super::refusal::{Refusal, Trouble};
 use crate::plan::value::{IfacePlan, PortPlan};
+use tapline_api::event::Event;
 use tapline_api::snapshot::DriverStats;
 use tapline_datapath::receive::iface::RingCounts;
 use tapline_dpdk::port::Link;
@@ -22,6 +24,7 @@ pub struct IfacePort {
     mac: [u8; 6],
     is_removed: AtomicBool,
     open: Mutex<Open>,
+    ended: Mutex<Ended>,
     /// control: adds what the kernel counted, which is set back when it is read.
     missed: AtomicU64,
 }
@@ -37,6 +40,8 @@ struct Open {
 pub struct Queues {
     pub rings: Vec<(Ring, Arc<RingCounts>)>,
     pub txqs: Vec<TxQueue>,
+    /// What the user should know of the interface.
+    pub warnings: Vec<Event>,
 }
 
 impl IfacePort {
@@ -52,6 +57,7 @@ impl IfacePort {
             mac: index.mac().unwrap_or_default(),
             is_removed: AtomicBool::new(false),
             open: Mutex::default(),
+            ended: Mutex::default(),
             missed: AtomicU64::new(0),
         })
     }
@@ -68,6 +74,13 @@ impl IfacePort {
             is_promiscuous: plan.is_promiscuous,
             wants_nic_times: iface.wants_nic_times,
         };
+        let mut warnings = Vec::new();
+        if spec.queues > 0 {
+            let (ended, found) = offloads::look(&self.name, self.index, iface)
+                .map_err(|_| trouble(&self.name, iface, Trouble::NoAdmin))?;
+            *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+            warnings = found;
+        }
         let failed = |failure| trouble(&self.name, iface, trouble_of(failure));
         let rings = packet::open_rings(self.index, &spec).map_err(failed)?;
         // what leaves by a socket that receives does not come back to it
@@ -83,7 +96,7 @@ impl IfacePort {
         open.rings =
             rings.iter().map(|(ring, counts)| (ring.shared_socket(), Arc::clone(counts))).collect();
         open.sent = senders.iter().map(Sender::counts).collect();
-        Ok(Queues { rings, txqs: senders.into_iter().map(TxQueue::to_kernel).collect() })
+        Ok(Queues { rings, txqs: senders.into_iter().map(TxQueue::to_kernel).collect(), warnings })
     }
 
     /// Gives the port's name.

@@ -4,6 +4,8 @@
 mod account;
 /// Leads workers by hand, for fuzzing.
 pub mod bench;
+/// Puts another plan in the place of the running one.
+mod change;
 /// Fits the clocks of NICs to the system's.
 pub mod clocks;
 /// Stands for what is behind a port.
@@ -18,6 +20,8 @@ pub mod iface_port;
 mod machine;
 /// Keeps next hops resolved and probes tools.
 pub mod neighbours;
+/// Finds offloads that change frames.
+mod offloads;
 /// Locks the files that are written.
 pub mod outputs;
 /// Watches the files that net_pcap writes.
@@ -26,8 +30,6 @@ pub mod pcap_output;
 pub mod recorder;
 /// Names why a plan is not run.
 pub mod refusal;
-/// Puts another plan in the place of the running one.
-pub mod reload;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
@@ -39,8 +41,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::memory;
-use crate::plan::{Plan, Run, RunOptions};
+use crate::plan::{Plan, RunOptions};
+use crate::report::events::Events;
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
@@ -51,10 +53,11 @@ use recorder::Recorder;
 use refusal::Refusal;
 use start::copies::CopyResources;
 use start::fixed::Fixed;
+use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;
@@ -71,7 +74,7 @@ pub enum Error {
     Refused(#[from] Refusal),
     /// Another plan that cannot take the place of the running one.
     #[error("{0}")]
-    NotExchanged(String),
+    NotChanged(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
     #[error(
@@ -98,10 +101,10 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
     unwritten: Vec<(ToolId, u64)>,
-    /// What went wrong while running: reported once, and remembered for the exit status.
-    failures: Vec<String>,
-    /// What was decided at start that the user may want to know.
-    notes: Vec<String>,
+    /// What happened, from what was decided at the start on.
+    events: Events,
+    /// What went wrong while running: recorded once, and remembered for the exit status.
+    failures: Vec<Event>,
     started: Instant,
     fixed: Fixed,
     copy_resources: CopyResources,
@@ -131,9 +134,14 @@ impl Broker {
         &self.plan
     }
 
-    /// What was decided at start: memory, placement of workers.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// What happened, from what was decided at the start on: memory, placement of workers.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Records what happened to the run outside of the broker.
+    pub fn record(&mut self, event: Event) {
+        self.events.record(clock::now_ns(), event);
     }
 
     /// Lets the workers receive.
@@ -162,25 +170,22 @@ impl Broker {
         self.workers.lost()
     }
 
-    /// What DPDK and its drivers logged since the last call.
-    pub fn log(&self) -> Vec<String> {
-        self.machine.eal.log()
-    }
-
-    /// Captures that could not be read to their end, or written, and workers that panicked too often.
-    pub fn failures(&self) -> &[String] {
+    /// Captures that could not be read to their end, or written, and workers that panicked too often. Each is among the
+    /// [`events`](Self::events), too.
+    pub fn failures(&self) -> &[Event] {
         &self.failures
     }
 
-    /// `tool drain`, `tool enable`: takes a tool out of service, or back. Gives lines for the log.
+    /// `tool drain`, `tool enable`: takes a tool out of service, or back.
     ///
     /// # Errors
     /// If there is no such tool.
-    pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
+    pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<(), Error> {
         let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
         let (tool, _) = found.ok_or_else(|| Refusal::UnknownTool(name.to_owned()))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
-        Ok(self.watch.observe(tool, observation, clock::now_ns()))
+        self.watch.observe(tool, observation, &mut self.events.at(clock::now_ns()));
+        Ok(())
     }
 
     /// Forgets what was counted so far; the identities are still judged over everything.
@@ -211,6 +216,7 @@ impl Broker {
             ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
             lcores: lcores.collect(),
             watch: self.watch.state(),
+            events: self.events.changes(),
             uptime: self.started.elapsed(),
             is_balanced,
         });
@@ -250,24 +256,5 @@ impl Broker {
             .iter()
             .filter(|recorder| !self.watch.is_down(recorder.tool))
             .fold(false, |any, recorder| any | recorder.let_go())
-    }
-}
-
-/// What is wrong with a replay whose packets find no mbuf.
-fn starvation(run: Run<'_>, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&run.plan.ports[port].name, memory::port_pool(run, port));
-    format!(
-        "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
-    )
-}
-
-/// A span of time as people say it.
-fn in_words(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{span:.1?}"),
-        60..3600 => format!("{} m", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }

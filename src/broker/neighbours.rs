@@ -13,6 +13,8 @@ use crate::health::echo::Echo;
 use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
 use crate::health::probe::Prober;
 use crate::health::tool::Observation;
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_api::snapshot::{NextHopEntry, ProbeEntry};
 use tapline_api::words;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -86,11 +88,10 @@ impl Probe {
             && matches!(self.question, Question::Heartbeat { back, .. } if back == port)
     }
 
-    fn answered(&mut self, sequence: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
-        if !self.prober.answered(sequence) {
-            return Vec::new();
+    fn answered(&mut self, sequence: u64, watch: &mut Watch, moment: &mut Moment<'_>) {
+        if self.prober.answered(sequence) {
+            watch.observe(self.tool, self.question.observation(true), moment);
         }
-        watch.observe(self.tool, self.question.observation(true), now_ns)
     }
 }
 
@@ -155,9 +156,8 @@ impl Neighbours {
     }
 
     /// Reads the local frames, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set, and that stands
-    /// still while workers do. Gives lines for the log.
-    pub fn look(&mut self, elapsed_ns: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
-        let mut log = Vec::new();
+    /// still while workers do.
+    pub fn look(&mut self, elapsed_ns: u64, watch: &mut Watch, moment: &mut Moment<'_>) {
         self.clock_ns +=
             elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
         for Neighbourhood { port, local_frames, responder, hops, outbox } in &mut self.ports {
@@ -166,7 +166,7 @@ impl Neighbours {
             {
                 for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat))
                 {
-                    log.extend(probe.answered(heartbeat.sequence, now_ns, watch));
+                    probe.answered(heartbeat.sequence, watch, moment);
                 }
             }
             while let Some(frame) = local_frames.as_ref().and_then(|local_frames| local_frames.take()) {
@@ -177,31 +177,30 @@ impl Neighbours {
                     if let Question::Echo { echo, .. } = &probe.question
                         && let Some(sequence) = echo.answer(frame.bytes())
                     {
-                        log.extend(probe.answered(sequence, now_ns, watch));
+                        probe.answered(sequence, watch, moment);
                     }
                 }
                 for hop in hops.iter_mut() {
                     if let Some(event) = hop.state.on_frame(frame.bytes(), elapsed_ns) {
-                        log.extend(hop.tell(event, now_ns, watch));
+                        hop.tell(event, watch, moment);
                     }
                 }
             }
             let Some(outbox) = outbox else { continue };
             for hop in hops.iter_mut() {
                 if let Some(event) = hop.state.on_time(elapsed_ns, &mut |frame| outbox.send(frame)) {
-                    log.extend(hop.tell(event, now_ns, watch));
+                    hop.tell(event, watch, moment);
                 }
             }
         }
-        self.probe(now_ns, watch, &mut log);
-        log
+        self.probe(watch, moment);
     }
 
     /// Gives up what was not answered in time, and asks what is due.
-    fn probe(&mut self, now_ns: u64, watch: &mut Watch, log: &mut Vec<String>) {
+    fn probe(&mut self, watch: &mut Watch, moment: &mut Moment<'_>) {
         for Probe { tool, port, question, prober } in &mut self.probes {
             while prober.expire(self.clock_ns) {
-                log.extend(watch.observe(*tool, question.observation(false), now_ns));
+                watch.observe(*tool, question.observation(false), moment);
             }
             let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) =
                 self.ports.iter_mut().find(|known| known.port == *port)
@@ -272,16 +271,18 @@ impl Neighbours {
 }
 
 impl Hop {
-    fn tell(&self, event: NextHopEvent, now_ns: u64, watch: &mut Watch) -> Vec<String> {
-        let target = self.target;
-        let mut log = vec![match event {
-            NextHopEvent::Up { mac } => format!("next hop {target} is at {mac}"),
-            NextHopEvent::Moved { from, to } => format!("next hop {target} moved from {from} to {to}"),
-            NextHopEvent::Down => format!("next hop {target} does not answer"),
-        }];
+    fn tell(&self, event: NextHopEvent, watch: &mut Watch, moment: &mut Moment<'_>) {
+        let next_hop = self.target;
+        let tools = self.tools.iter().map(|&tool| watch.tool_name(tool).to_owned()).collect();
+        moment.record(match event {
+            NextHopEvent::Up { mac } => Event::NextHopResolved { next_hop, mac: mac.to_string(), tools },
+            NextHopEvent::Moved { from, to } => {
+                Event::NextHopMoved { next_hop, from: from.to_string(), to: to.to_string(), tools }
+            }
+            NextHopEvent::Down => Event::NextHopLost { next_hop, tools },
+        });
         for &tool in &self.tools {
-            log.extend(watch.set_next_hop(tool, self.state.mac(), now_ns));
+            watch.set_next_hop(tool, self.state.mac(), moment);
         }
-        log
     }
 }

@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::plan::devargs::device_files;
 use crate::plan::value::PortPlan;
+use tapline_api::event::Event;
 use tapline_api::snapshot::DriverStats;
 use tapline_dpdk::driver::Devargs;
 
@@ -28,10 +29,17 @@ pub(super) fn is_removed(file: &Metadata) -> bool {
     file.nlink() == 0
 }
 
+/// Why what was sent is in no file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub path: String,
+    pub error: String,
+}
+
 /// The files of one port.
 pub struct Written {
     files: Vec<(String, File)>,
-    failure: Option<String>,
+    failure: Option<Failure>,
     missing: u64,
     is_counted: bool,
 }
@@ -46,8 +54,8 @@ impl Written {
     }
 
     /// Why the files do not hold what was sent, once they do not.
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
     }
 
     /// Packets that were sent and are in no file, as far as they were counted.
@@ -61,18 +69,18 @@ impl Written {
         for (path, file) in &self.files {
             let Ok(metadata) = file.metadata() else { continue };
             if is_removed(&metadata) {
-                self.failure = Some(format!("{path}: {REMOVED}"));
+                self.failure = Some(Failure { path: path.clone(), error: REMOVED.to_owned() });
             }
             len += metadata.len();
         }
         if len < expected(counted) {
-            self.failure =
-                Some(format!("{}: net_pcap could not write all of it; is the disk full?", self.paths()));
+            let error = "net_pcap could not write all of it; is the disk full?".to_owned();
+            self.failure = Some(Failure { path: self.paths(), error });
         }
     }
 
-    /// Counts what is missing, once, after the last packet; says so in a sentence, unless the files are gone.
-    pub fn count(&mut self, counted: &DriverStats) -> Option<String> {
+    /// Counts what is missing, once, after the last packet. Gives how many packets are whole in the files, unless those are gone.
+    pub fn count(&mut self, counted: &DriverStats) -> Option<u64> {
         if std::mem::replace(&mut self.is_counted, true) {
             return None;
         }
@@ -83,16 +91,11 @@ impl Written {
             held += records(file).unwrap_or(0);
         }
         self.missing = if is_gone { counted.tx_packets } else { counted.tx_packets.saturating_sub(held) };
-        (!is_gone).then(|| {
-            format!(
-                "{}: of {} packets that were sent {held} are whole in the file",
-                self.paths(),
-                counted.tx_packets
-            )
-        })
+        (!is_gone).then_some(held)
     }
 
-    fn paths(&self) -> String {
+    /// The paths of the files.
+    pub fn paths(&self) -> String {
         self.files.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -103,14 +106,10 @@ pub(super) fn paths(devargs: &Devargs) -> impl Iterator<Item = &str> {
 }
 
 /// A warning where net_pcap writes to a pipe, whose reader may go without anyone hearing of it.
-pub fn pipe_note(port: &PortPlan) -> Option<String> {
+pub fn pipe_note(port: &PortPlan) -> Option<Event> {
     let is_pipe = |path: &&str| fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
     let path = paths(&port.devargs).find(is_pipe)?;
-    Some(format!(
-        "warning: port {}: net_pcap does not notice when {path}, a pipe, is not read any more, and counts what is lost as sent; a tool \
-         with `capture {path}` does notice",
-        port.name
-    ))
+    Some(Event::PipeUnwatched { port: port.name.clone(), path: path.to_owned() })
 }
 
 /// What files are long at least that have what was counted: of several, some may have no header yet.
@@ -185,13 +184,9 @@ mod tests {
         for (len, whole) in [(111, 2), (66, 2), (65, 1), (50, 1), (49, 0), (24, 0), (0, 0)] {
             let (_folder, mut written) = written(len);
             written.look(&COUNTED);
-            assert!(written.failure().is_some_and(|failure| failure.contains("disk full")), "{len}");
-            let said = written.count(&COUNTED).expect("a sentence");
-            assert_eq!(
-                (written.missing(), said.contains(&format!("of 3 packets that were sent {whole} are"))),
-                (3 - whole, true),
-                "{len}: {said}"
-            );
+            assert!(written.failure().is_some_and(|failure| failure.error.contains("disk full")), "{len}");
+            let held = written.count(&COUNTED);
+            assert_eq!((written.missing(), held), (3 - whole, Some(whole)), "{len}");
         }
     }
 
@@ -204,7 +199,7 @@ mod tests {
         assert_eq!(written.failure(), None);
         fs::remove_file(to).expect("a file");
         written.look(&COUNTED);
-        assert!(written.failure().is_some_and(|failure| failure.contains("removed")));
+        assert!(written.failure().is_some_and(|failure| failure.error.contains("removed")));
         assert_eq!((written.count(&COUNTED), written.missing()), (None, 3));
     }
 

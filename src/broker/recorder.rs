@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::outputs::Locked;
-use super::pcap_output::{REMOVED, is_removed};
+use super::pcap_output::{Failure, REMOVED, is_removed};
 use super::refusal::Refusal;
 use crate::plan::Run;
 use tapline_api::words::DropReason;
@@ -55,7 +55,7 @@ struct State {
     held: AtomicU64,
     /// control: sets; writer: resets. What is held may leave: nothing more seems to come.
     is_letting_go: AtomicBool,
-    failure: OnceLock<String>,
+    failure: OnceLock<Failure>,
 }
 
 /// What the writer's thread works with.
@@ -241,8 +241,8 @@ impl Recorder {
     }
 
     /// Why the file could not be written.
-    pub fn failure(&self) -> Option<&str> {
-        self.state.failure.get().map(String::as_str)
+    pub fn failure(&self) -> Option<&Failure> {
+        self.state.failure.get()
     }
 
     /// Copies that the writer holds until they may leave in order.
@@ -295,7 +295,10 @@ impl CaptureWriter {
         let written = target.open().and_then(|file| self.write(file, names));
         if let Err(error) = written {
             // it fails once
-            let _ = self.state.failure.set(format!("{}: {error}", path.display()));
+            let _ = self
+                .state
+                .failure
+                .set(Failure { path: path.display().to_string(), error: error.to_string() });
             self.refuse();
         }
     }

@@ -85,6 +85,8 @@ pub enum Trouble {
     Missing,
     /// The kernel wants a right that the process does not have.
     NoRights,
+    /// The process may not switch offloads off.
+    NoAdmin,
     /// The NIC does not stamp every packet that it receives, or may not be told to.
     NoNicTimes(io::Error),
     /// The kernel refused a call.
@@ -97,6 +99,9 @@ impl fmt::Display for Trouble {
             Trouble::Missing => f.write_str("there is none of this name here"),
             Trouble::NoRights => f.write_str(
                 "packet sockets need the capability CAP_NET_RAW; run as root, or give it to the program: setcap cap_net_raw+ep tapline",
+            ),
+            Trouble::NoAdmin => f.write_str(
+                "switching offloads off needs the capability CAP_NET_ADMIN; say offloads=keep, and switch them off by ethtool",
             ),
             Trouble::NoNicTimes(error) => write!(
                 f,

@@ -3,20 +3,21 @@
 //! `look` is called every few milliseconds. It reads links and counters, feeds each tool's `Health`, brings the groups' tables up
 //! to date, asks the schedules, and publishes a `Live` if anything came out differently.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use tapline_api::values::Rate;
+use tapline_api::event::Event;
+use tapline_api::values::{Rate, seconds};
 use tapline_api::words::{LinkState, Reason, ToolState};
 use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
-use crate::health::tool::{Event, Health, Observation};
+use crate::health::tool::{Health, Observation, StateChange};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, GroupPlan, NextHopPlan, Output, RulePlan, ToolPlan};
+use crate::report::events::{Events, Moment};
 use crate::report::snapshot::WatchState;
 use crate::report::snapshot::group::GroupHealth;
-use tapline_api::snapshot::{Change, EventEntry, RuleActivity, ToolHealth};
+use tapline_api::snapshot::{RuleActivity, ToolHealth};
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::token_bucket::BucketSpec;
@@ -32,8 +33,6 @@ use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;
-/// Events that statistics show.
-const MOST_EVENTS: usize = 64;
 
 /// What the control thread knows of a running plan beyond its counters.
 pub struct Watch {
@@ -49,7 +48,6 @@ pub struct Watch {
     links: ById<PortId, Option<LinkState>>,
     tools: ById<ToolId, WatchedTool>,
     groups: ById<GroupId, WatchedGroup>,
-    events: VecDeque<EventEntry>,
     /// By tool.
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// By port.
@@ -132,21 +130,21 @@ impl WatchedGroup {
         (self.buckets_moved, self.told) = (0, (0, self.flows_moved, 0));
     }
 
-    /// A line for the log where something moved and it is time to say so.
-    fn tell(&mut self, name: &str, now_ns: u64) -> Option<String> {
+    /// Gives an event where something moved and it is time to say so.
+    fn tell(&mut self, name: &str, now_ns: u64) -> Option<Event> {
         let (buckets, flows, told_ns) = self.told;
         let is_due = self.buckets_pending == 0 || now_ns.abs_diff(told_ns) >= TELL_EVERY_NS;
         if self.buckets_moved == buckets || !is_due {
             return None;
         }
         self.told = (self.buckets_moved, self.flows_moved, now_ns);
-        Some(format!(
-            "group {name}: {} of {} buckets moved with about {} flows, {} wait to be idle",
-            self.buckets_moved - buckets,
-            self.group.table().bucket_count(),
-            self.flows_moved - flows,
-            self.buckets_pending
-        ))
+        Some(Event::BucketsMoved {
+            group: name.to_owned(),
+            buckets: self.buckets_moved - buckets,
+            of: self.group.table().bucket_count() as u64,
+            flows: self.flows_moved - flows,
+            pending: self.buckets_pending as u64,
+        })
     }
 
     /// Reads what workers noted of their packets' times.
@@ -187,13 +185,14 @@ impl Watch {
             links,
             tools,
             groups,
-            events: VecDeque::new(),
             next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
             fits,
             plan: Arc::clone(plan),
         };
-        watch.judge_schedules(now_ns, &mut Vec::new());
-        watch.update_groups(now_ns, &mut Vec::new());
+        // how a plan begins is no event
+        let mut unheard = Events::default();
+        watch.judge_schedules(&mut unheard.at(now_ns));
+        watch.update_groups(&mut unheard.at(now_ns));
         watch.groups.iter_mut().for_each(WatchedGroup::begin);
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
@@ -201,13 +200,13 @@ impl Watch {
 
     /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them
     /// the place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
-    /// Gives where workers read from that have the plan before, and lines for the log.
+    /// Gives where workers read from that have the plan before.
     pub fn change(
         &mut self,
         plan: &Arc<Plan>,
         before: &ById<RuleId, Option<RuleId>>,
-        now_ns: u64,
-    ) -> (Arc<LiveCell>, Vec<String>) {
+        moment: &mut Moment<'_>,
+    ) -> Arc<LiveCell> {
         let same = |rule: RuleId, is_same: fn(&RulePlan, &RulePlan) -> bool| {
             before[rule].filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
         };
@@ -218,7 +217,8 @@ impl Watch {
         let kept: Vec<Option<RuleId>> = rules().map(|rule| same(rule, is_same_schedule)).collect();
         let activities =
             kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
-        let since_ns = kept.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
+        let since_ns =
+            kept.iter().map(|from| from.map_or(moment.now_ns, |from| self.since_ns[from])).collect();
         let limits = rules().map(|rule| match same(rule, |a, b| a.limit == b.limit) {
             Some(from) => self.limits[from].clone(),
             None => limit_of(&plan.rules[rule]),
@@ -226,10 +226,9 @@ impl Watch {
         let limits = limits.collect();
         (self.activities, self.since_ns, self.limits) = (activities, since_ns, limits);
         self.plan = Arc::clone(plan);
-        let mut log = Vec::new();
-        self.judge_schedules(now_ns, &mut log);
+        self.judge_schedules(moment);
         let next = Arc::new(LiveCell::new(self.live()));
-        (std::mem::replace(&mut self.cell, next), log)
+        std::mem::replace(&mut self.cell, next)
     }
 
     /// Where workers read from.
@@ -256,31 +255,28 @@ impl Watch {
         now_ns.saturating_sub(self.looked_ns) >= HEALTH_PERIOD_NS || now_ns < self.looked_ns
     }
 
-    /// Turns rules on and off whose time has come. Gives lines for the log.
-    pub fn keep_schedules(&mut self, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.judge_schedules(now_ns, &mut log) {
+    /// Turns rules on and off whose time has come.
+    pub fn keep_schedules(&mut self, moment: &mut Moment<'_>) {
+        if self.judge_schedules(moment) {
             self.cell.publish(self.live());
         }
-        log
     }
 
     /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns`
-    /// are no tool's fault. Gives lines for the log.
+    /// are no tool's fault.
     pub fn look(
         &mut self,
-        now_ns: u64,
+        moment: &mut Moment<'_>,
         excused_ns: u64,
         links: ById<PortId, Option<LinkState>>,
         counters: &[Arc<WorkerCounters>],
         writers: Option<&WriterCounters>,
-    ) -> Vec<String> {
+    ) {
+        let now_ns = moment.now_ns;
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         self.groups.iter_mut().for_each(|group| group.keep_time(now_ns, counters));
-        let mut log = Vec::new();
-        let mut is_changed = false;
-        is_changed |= self.judge_links(links, now_ns, &mut log);
+        let mut is_changed = self.judge_links(links, moment);
         let mut progress = ById::filled(self.tools.len(), (0, 0));
         // by port: what all its tools sent together
         let mut accepted_by = ById::filled(self.plan.ports.len(), 0);
@@ -314,44 +310,44 @@ impl Watch {
             }
             self.tools[id].health.excuse(excused_ns, now_ns);
             for observation in observations {
-                is_changed |= self.judge(id, observation, now_ns, &mut log);
+                is_changed |= self.judge(id, observation, moment);
             }
         }
         if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0))
-            && self.update_groups(now_ns, &mut log)
+            && self.update_groups(moment)
         {
             is_changed = true;
         }
         if is_changed {
             self.cell.publish(self.live());
         }
-        log
     }
 
     /// Takes note of what happened to a tool outside its counters: a command, a probe that was answered or lost, a file that could
-    /// not be written. Gives lines for the log.
-    pub fn observe(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.judge(tool, observation, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
+    /// not be written.
+    pub fn observe(&mut self, tool: ToolId, observation: Observation, moment: &mut Moment<'_>) {
+        if self.judge(tool, observation, moment) {
+            self.update_groups(moment);
             self.cell.publish(self.live());
         }
-        log
     }
 
-    /// A tunnel's next hop answered, moved, or is gone. Gives lines for the log.
-    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
+    /// Takes note that a tunnel's next hop answered, moved, or is gone.
+    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, moment: &mut Moment<'_>) {
         // of one that is gone the last address stays: what is on its way to it may still arrive
         self.next_hops[tool] = mac.or(self.next_hops[tool]);
-        if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
+        if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, moment) {
+            self.update_groups(moment);
         }
         self.cell.publish(self.live());
-        log
     }
 
-    /// A port's MTU changed, and with it the frames that it takes.
+    /// Returns the name of a tool.
+    pub fn tool_name(&self, tool: ToolId) -> &str {
+        &self.plan.tools[tool].name
+    }
+
+    /// Takes note that a port's MTU changed, and with it the frames that it takes.
     pub fn set_fit(&mut self, port: PortId, fit: Option<FrameLimits>) {
         if std::mem::replace(&mut self.fits[port], fit) != fit {
             self.cell.publish(self.live());
@@ -393,46 +389,31 @@ impl Watch {
             flows: group.flows(0..group.group.table().bucket_count()),
             flows_moved: group.flows_moved,
         });
-        WatchState {
-            rules: rules.collect(),
-            tools: tools.collect(),
-            groups: groups.collect(),
-            events: self.events.iter().cloned().collect(),
-        }
+        WatchState { rules: rules.collect(), tools: tools.collect(), groups: groups.collect() }
     }
 
     /// Returns whether the tool's state changed, or what becomes of copies that wait for it.
-    fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
+    fn judge(&mut self, id: ToolId, observation: Observation, moment: &mut Moment<'_>) -> bool {
         let tool = &mut self.tools[id];
         let could_send = tool.health.can_send();
-        let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else {
+        let Some(StateChange { from, to, reason, .. }) = tool.health.observe(observation, moment.now_ns)
+        else {
             return tool.health.can_send() != could_send;
         };
-        (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
-        let name = &self.plan.tools[id].name;
-        log.push(format!("tool {name}: {from} -> {to} ({reason})"));
-        let change = Change::Tool { tool: name.clone(), from, to, reason };
-        self.note(EventEntry { time: seconds(now_ns), change });
+        (tool.reason, tool.changed_ns) = (Some(reason), moment.now_ns);
+        moment.record(Event::ToolChanged { tool: self.plan.tools[id].name.clone(), from, to, reason });
         true
     }
 
     /// Tells of ports whose links are not as they were. Returns whether there are such.
-    fn judge_links(
-        &mut self,
-        links: ById<PortId, Option<LinkState>>,
-        now_ns: u64,
-        log: &mut Vec<String>,
-    ) -> bool {
+    fn judge_links(&mut self, links: ById<PortId, Option<LinkState>>, moment: &mut Moment<'_>) -> bool {
         let mut is_changed = false;
         let before = std::mem::replace(&mut self.links, links);
         for (id, &from) in before.entries() {
             let (Some(from), Some(to)) = (from, self.links[id]) else { continue };
             if from != to {
                 is_changed = true;
-                let name = &self.plan.ports[id].name;
-                log.push(format!("port {name}: {from} -> {to}"));
-                let change = Change::Port { port: name.clone(), from, to };
-                self.note(EventEntry { time: seconds(now_ns), change });
+                moment.record(Event::PortChanged { port: self.plan.ports[id].name.clone(), from, to });
             }
         }
         is_changed
@@ -440,13 +421,6 @@ impl Watch {
 
     fn has_link(&self, port: PortId) -> bool {
         has_link(&self.plan, &self.links, port)
-    }
-
-    fn note(&mut self, event: EventEntry) {
-        if self.events.len() == MOST_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 
     fn has_buckets(&self, tool: ToolId) -> bool {
@@ -457,8 +431,8 @@ impl Watch {
     }
 
     /// Returns whether a bucket moved.
-    fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
-        let mut is_moved = false;
+    fn update_groups(&mut self, moment: &mut Moment<'_>) -> bool {
+        let (mut is_moved, now_ns) = (false, moment.now_ns);
         let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
         for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
             let states: Vec<MemberState> =
@@ -485,14 +459,16 @@ impl Watch {
                     watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
             }
-            log.extend(watched.tell(name, now_ns));
+            if let Some(event) = watched.tell(name, now_ns) {
+                moment.record(event);
+            }
         }
         is_moved
     }
 
     /// Returns whether a rule went on or off.
-    fn judge_schedules(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
-        let mut is_changed = false;
+    fn judge_schedules(&mut self, moment: &mut Moment<'_>) -> bool {
+        let (mut is_changed, now_ns) = (false, moment.now_ns);
         let rules = self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits).zip(&self.since_ns);
         for (((rule, activity), limit), &since_ns) in rules {
             let Some(schedule) = &rule.schedule else { continue };
@@ -505,7 +481,9 @@ impl Watch {
             let before = std::mem::replace(activity, schedule.at(since_ns, now_ns));
             if before.is_on != activity.is_on && limit.as_ref().is_none_or(|limit| limit.remaining() > 0) {
                 is_changed = true;
-                log.push(format!("rule {}: {}", rule.priority, if activity.is_on { "on" } else { "off" }));
+                let (rule, on) = (rule.priority, activity.is_on);
+                let next_change = activity.next_change_ns.map(seconds);
+                moment.record(Event::RuleSwitched { rule, on, next_change });
             }
         }
         is_changed
@@ -570,9 +548,4 @@ fn longest_wait_ns(shaping: BucketSpec) -> u64 {
     };
     let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)
-}
-
-/// Seconds since the Unix epoch, to the millisecond.
-fn seconds(ns: u64) -> f64 {
-    (ns / 1_000_000) as f64 / 1e3
 }

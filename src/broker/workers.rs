@@ -8,7 +8,7 @@ use super::{Error, RETURN_LIMIT};
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::Exchange;
+use tapline_datapath::swap::plan_part::Swap;
 use tapline_datapath::worker::panics::PanicReport;
 use tapline_datapath::worker::{Phase, PhaseCell, Worker};
 use tapline_dpdk::LcoreId;
@@ -22,7 +22,7 @@ pub(super) struct WorkerHandle {
     pub quiet_turns: Arc<AtomicU64>,
     /// Its share of what rules remember; `None` if it judges no packets.
     pub share: Option<WorkerShare>,
-    pub exchange: Arc<Exchange>,
+    pub swap: Arc<Swap>,
     pub panics: Arc<PanicReport>,
 }
 

@@ -5,12 +5,16 @@
 
 /// `tapline check`.
 pub mod check;
+/// `tapline ctl`.
+pub mod ctl;
 /// `tapline filter`.
 pub mod filter;
 /// What a command says, and where.
 pub mod output;
 /// `tapline run`.
 pub mod run;
+/// The prompt of `tapline ctl`.
+mod shell;
 /// SIGINT, SIGTERM and SIGHUP.
 pub mod signals;
 /// `tapline run --stats`.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Status;
-use crate::control::outlet::{Delivery, Outlet};
+use crate::control::outlet::{Delivery, MOST_BYTES, Outlet};
 
 /// Results could not be written. Of the process, as standard output is; relaxed suffices, for it orders nothing but itself.
 static IS_RESULT_LOST: AtomicBool = AtomicBool::new(false);
@@ -26,8 +26,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// If there are no threads for it.
 pub fn write_apart() -> std::io::Result<()> {
-    let results = Outlet::to(|| Ok(std::io::stdout()), |_| None)?;
+    let results = Outlet::to(MOST_BYTES, || Ok(std::io::stdout()), |_| None)?;
     let remarks = Outlet::to(
+        MOST_BYTES,
         || Ok(std::io::stderr()),
         |count| Some(format!("warning: nobody read standard error: {count} messages were left out\n")),
     )?;

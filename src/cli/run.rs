@@ -11,17 +11,25 @@ use super::signals::Signals;
 use super::stats_out::StatsOut;
 use super::{SourceArgs, Status, has_place, load};
 use crate::broker::{self, Broker, Ending};
+use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
 use crate::control::lines::{Line, Lines, MOST_BYTES};
+use crate::control::serve::Server;
 use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
+use crate::control::socket::Socket;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
+use crate::report::log::{Form, Log};
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
+use tapline_api::snapshot::Snapshot;
+use tapline_api::words::{Level, Role, Via};
+use tapline_dpdk::clock;
 use tapline_fault as fault;
-use tapline_kernel::process;
+use tapline_kernel::peer::Peer;
+use tapline_kernel::process::{self, user_name};
 use tapline_lang as lang;
 
 #[derive(clap::Args, Debug)]
@@ -46,6 +54,9 @@ pub struct Args {
     /// Time between two lines of statistics
     #[arg(long, value_name = "TIME", value_parser = lang::parse_duration, default_value = "1s")]
     interval: Duration,
+    /// Answer commands and requests on this Unix socket while running
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
     #[arg(long)]
     profile: bool,
@@ -73,11 +84,15 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         ));
         return Err(Status::Failed);
     }
-    let Input { pipeline, plan, options, stats, prompt } = Input::take(args, &signals)?;
+    let bell = Bell::default();
+    let Input { pipeline, plan, options, stats, prompt, socket } = Input::take(args, &signals, &bell)?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(broker, pipeline, limits, prompt.is_some());
-    let mut run = Run { args, session, stats, prompt };
+    let session = Session::new(broker, pipeline, limits, prompt.is_some() || socket.is_some());
+    let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    let server = socket.map(|socket| Server::new(socket, args.name()));
+    let mut run = Run { args, session, log, stats, prompt, server, bell };
+    run.write_log();
     run.begin(&plan.actions)?;
     signals.run();
     let end = run.watch(&signals);
@@ -92,16 +107,18 @@ struct Input {
     options: RunOptions,
     stats: StatsOut,
     prompt: Option<Prompt>,
+    socket: Option<Socket>,
 }
 
 impl Input {
     /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
-    fn take(args: &Args, signals: &Signals) -> Result<Self, Status> {
+    fn take(args: &Args, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
         let outputs =
             args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
         let (parsed, plan) = load(&args.source, outputs.collect(), signals)?;
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
-        let mut prompt = args.interactive.then(Prompt::new).transpose().map_err(|error| {
+        let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
+        let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
             tell_line(format_args!(
                 "error: standard input cannot be read beside the run: {error}; raise the limit of threads (ulimit -u)"
             ));
@@ -115,16 +132,21 @@ impl Input {
         let options = RunOptions {
             eal: RunOptions::eal_of(args.eal.as_deref()),
             is_profiled: args.profile,
-            is_changeable: args.interactive,
+            is_changeable: args.interactive || args.control.is_some(),
         };
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt })
+        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt, socket })
     }
 }
 
 impl Args {
+    /// What the broker is called: as its file.
+    fn name(&self) -> String {
+        self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Tells why there are no statistics.
     fn no_stats(&self, error: &std::io::Error) -> Status {
         let path = self.stats.as_deref().unwrap_or(Path::new(""));
@@ -133,24 +155,39 @@ impl Args {
     }
 }
 
-/// Sets everything up, and tells what was decided on the way.
+/// Listens on the control socket. Whoever runs the broker, and root, is an admin; others may read.
+fn listen(path: &Path, bell: Bell) -> Result<Socket, Status> {
+    let own_uid = process::own_uid();
+    let admit = move |peer: &Peer| Principal {
+        user: user_name(peer.uid),
+        uid: Some(peer.uid),
+        via: Via::Socket,
+        role: if peer.uid == 0 || peer.uid == own_uid { Role::Admin } else { Role::Viewer },
+        has_peek: peer.uid == 0 || peer.uid == own_uid,
+    };
+    Socket::listen(path, bell, Box::new(admit)).map_err(|error| {
+        tell_line(format_args!("error: --control {}: {error}", path.display()));
+        Status::Failed
+    })
+}
+
+/// Sets everything up.
 fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan), options).map_err(|error| {
+    broker::start(Arc::clone(plan), options).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
-    })?;
-    for note in broker.notes() {
-        tell_line(note);
-    }
-    Ok(broker)
+    })
 }
 
 /// A session, and who asked for it.
 struct Run<'a> {
     args: &'a Args,
     session: Session,
+    log: Log,
     stats: StatsOut,
     prompt: Option<Prompt>,
+    server: Option<Server>,
+    bell: Bell,
 }
 
 impl Run<'_> {
@@ -164,6 +201,17 @@ impl Run<'_> {
 
     fn print(&self, text: &str) {
         if self.stats.is_stdout() { tell(text) } else { print(text) }
+    }
+
+    /// Writes what happened since the last time to the log.
+    fn write_log(&mut self) {
+        self.log.news(self.session.events(), clock::now_ns()).iter().for_each(tell_line);
+    }
+
+    fn write_stats(&mut self, snapshot: &Snapshot) {
+        if let Some(event) = self.stats.write(snapshot) {
+            self.session.record(event);
+        }
     }
 
     fn show(&self, reply: &Reply) {
@@ -182,19 +230,31 @@ impl Run<'_> {
             let now = Instant::now();
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.stats.write(&self.session.snapshot());
+                self.write_stats(&self.session.snapshot());
             }
             let tick = self.session.tick();
-            tick.log.iter().for_each(tell_line);
+            tick.progress.iter().for_each(tell_line);
+            self.write_log();
             for (ticket, reply) in tick.replies {
-                self.show(&reply);
-                self.prompt.iter_mut().for_each(|prompt| prompt.answer(ticket));
+                let is_served = self.server.as_mut().is_some_and(|server| server.answer(ticket, &reply));
+                if !is_served {
+                    self.show(&reply);
+                    self.prompt.iter_mut().for_each(|prompt| prompt.answer(ticket));
+                }
             }
             if let Some(end) = tick.end {
                 return end;
             }
             self.obey();
-            std::thread::sleep(if self.session.is_changing() { CHANGE_TICK } else { TICK });
+            let mut has_more = false;
+            if let Some(server) = &mut self.server {
+                has_more = server.serve(&mut self.session);
+                server.publish(&self.session);
+            }
+            if has_more {
+                continue;
+            }
+            self.bell.sleep(if self.session.is_changing() { CHANGE_TICK } else { TICK });
         }
     }
 
@@ -217,7 +277,7 @@ impl Run<'_> {
             match prompt.lines.take() {
                 Ok(Line::TooLong) => prompt.refuse_too_long(),
                 Ok(Line::Whole(line)) => {
-                    match self.session.handle(&prompt.principal, Request::Line(line)) {
+                    match self.session.handle(&prompt.principal, Request::line(line)) {
                         Answer::Now(reply) => {
                             self.show(&reply);
                             prompt.show();
@@ -227,7 +287,13 @@ impl Run<'_> {
                 }
                 Err(TryRecvError::Empty) => break,
                 // a script has said all it had to say
-                Err(TryRecvError::Disconnected) => return self.session.leave(),
+                Err(TryRecvError::Disconnected) => {
+                    // others may yet say something by the socket
+                    if self.server.is_none() {
+                        self.session.leave();
+                    }
+                    return;
+                }
             }
         }
         self.prompt = Some(prompt);
@@ -235,24 +301,22 @@ impl Run<'_> {
 
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
-        let Self { args, session, .. } = self;
-        let Outcome { log, last, errors, is_well } = session.end(end);
-        log.iter().for_each(tell_line);
-        self.stats.write(&last);
+        let Outcome { last, alarms, is_well } = self.session.end(end);
+        self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
-        if args.profile {
+        if self.args.profile {
             report = format!("{report}\n{}", table::profile(&last));
         }
-        if self.stats.is_stdout() {
-            tell(report)
-        } else {
-            print(report)
+        self.print(&report);
+        if let Some(event) = self.stats.end() {
+            self.session.record(event);
         }
-        for error in errors {
-            tell_line(format_args!("error: {error}"));
+        let now_ns = clock::now_ns();
+        self.log.end(self.session.events(), now_ns).iter().for_each(tell_line);
+        for alarm in alarms {
+            tell_line(self.log.line(now_ns, Level::Error, &alarm.to_string()));
         }
-        let is_whole = self.stats.end();
-        if is_well && is_whole { Status::Done } else { Status::Failed }
+        if is_well && self.stats.is_whole() { Status::Done } else { Status::Failed }
     }
 }
 
@@ -276,12 +340,12 @@ struct Prompt {
 const TAKE_BACK: &[u8] = b"cancel";
 
 impl Prompt {
-    fn new() -> std::io::Result<Self> {
+    fn new(bell: Bell) -> std::io::Result<Self> {
         if fault::strikes("start.prompt") {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
         Ok(Self {
-            lines: Lines::of(std::io::stdin())?,
+            lines: Lines::of(std::io::stdin(), bell)?,
             principal: Principal::at_prompt(process::own_uid()),
             waits_for: None,
             is_terminal: std::io::stdin().is_terminal(),

@@ -4,16 +4,17 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::output::{print, tell_line};
+use super::output::print;
 use crate::broker::outputs::Locked;
-use crate::control::outlet::{Delivery, Outlet};
+use crate::control::outlet::{Delivery, MOST_BYTES, Outlet};
+use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_fault as fault;
 
 /// How long the end of a run waits for the file to take its last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where statistics go. The first failure to write is told, and remembered for the exit status.
+/// Where statistics go. The first failure to write is given as an event, and remembered for the exit status.
 pub struct StatsOut {
     target: Target,
     /// As the user wrote it.
@@ -57,12 +58,12 @@ impl StatsOut {
         self.target = match std::mem::replace(&mut self.target, Target::Nowhere) {
             Target::Taken(locked) => {
                 let file = locked.begin()?;
-                Target::File(Outlet::to(move || Ok(file), |_| None)?)
+                Target::File(Outlet::to(MOST_BYTES, move || Ok(file), |_| None)?)
             }
             Target::Unopened => {
                 let path = self.name.clone();
                 let open = move || std::fs::File::options().write(true).open(path);
-                Target::File(Outlet::to(open, |_| None)?)
+                Target::File(Outlet::to(MOST_BYTES, open, |_| None)?)
             }
             target => target,
         };
@@ -73,48 +74,50 @@ impl StatsOut {
         matches!(self.target, Target::StandardOutput)
     }
 
-    /// Writes a line. Whoever reads it is not waited for.
-    pub fn write(&mut self, snapshot: &Snapshot) {
+    /// Writes a line. Whoever reads it is not waited for. Gives an event where the file takes no more.
+    #[must_use]
+    pub fn write(&mut self, snapshot: &Snapshot) -> Option<Event> {
         if matches!(self.target, Target::Nowhere) {
-            return;
+            return None;
         }
         let mut line = Vec::new();
         let written = serde_json::to_writer(&mut line, snapshot).map_err(io::Error::from);
         if let Err(error) = written.and_then(|()| line.write_all(b"\n")) {
-            self.fail(&error.to_string());
-            return;
+            return Some(self.fail(error.to_string()));
         }
         match &self.target {
             Target::StandardOutput => print(String::from_utf8_lossy(&line)),
             Target::File(outlet) if !outlet.push(line) => {
-                if let Some(failure) = outlet.failure() {
-                    self.fail(&failure);
-                }
+                let failure = outlet.failure()?;
+                return Some(self.fail(failure));
             }
             _ => {}
         }
+        None
     }
 
-    fn fail(&mut self, why: &str) {
-        tell_line(format_args!("error: {}: statistics cannot be written: {why}", self.name));
+    fn fail(&mut self, error: String) -> Event {
         self.is_whole = false;
         self.target = Target::Nowhere;
+        Event::StatisticsLost { path: self.name.clone(), error }
     }
 
-    /// Waits for the last lines to be written. Returns whether all of all time were.
-    pub fn end(mut self) -> bool {
-        if let Target::File(outlet) = &self.target {
-            match outlet.flush(FLUSH_LIMIT) {
-                Delivery::Whole => {}
-                Delivery::Failed => {
-                    let failure = outlet.failure().unwrap_or_default();
-                    self.fail(&failure);
-                }
-                Delivery::Partial { left_out, waiting_bytes } => self.fail(&format!(
-                    "it took nothing any more: {left_out} lines were left out, and {waiting_bytes} bytes wait"
-                )),
-            }
-        }
+    /// Waits for the last lines to be written. Gives an event where the file did not take them.
+    #[must_use]
+    pub fn end(&mut self) -> Option<Event> {
+        let Target::File(outlet) = &self.target else { return None };
+        let error = match outlet.flush(FLUSH_LIMIT) {
+            Delivery::Whole => return None,
+            Delivery::Failed => outlet.failure().unwrap_or_default(),
+            Delivery::Partial { left_out, waiting_bytes } => format!(
+                "it took nothing any more: {left_out} lines were left out, and {waiting_bytes} bytes wait"
+            ),
+        };
+        Some(self.fail(error))
+    }
+
+    /// Returns whether all lines of all time were written.
+    pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 }

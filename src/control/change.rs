@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
+use crate::plan::diff::{About, about};
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
+use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
@@ -76,7 +78,7 @@ impl Pipeline {
             return Err(forbidden(change.typed.role, by));
         }
         let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
-        let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
+        let is_change = file.commands.iter().any(|command| about(&command.value) != About::Nothing);
         if !is_change {
             let commands = std::mem::take(&mut file.commands).into_iter().map(|command| command.value);
             return Ok(Typed::Others(commands.collect(), variables.clone()));
@@ -84,9 +86,8 @@ impl Pipeline {
         for command in &file.commands {
             let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
             let words = words.join(" ");
-            match reach(&command.value) {
-                Reach::Rules => {}
-                Reach::Nothing => diagnostics.push(
+            match about(&command.value) {
+                About::Nothing => diagnostics.push(
                     Diagnostic::error(
                         command.span,
                         format!("`{words}` cannot stand in a change of the plan"),
@@ -94,7 +95,8 @@ impl Pipeline {
                     .label("expected rules and filters alone: they are taken up at once")
                     .help("type it on a line of its own"),
                 ),
-                Reach::All => diagnostics.push(
+                about if about.is_taken_up() => {}
+                _ => diagnostics.push(
                     Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
                         .label("a running plan keeps its settings, ports, tools, groups and wires")
                         .help("quit, change the file and run it"),
@@ -110,50 +112,6 @@ impl Pipeline {
 }
 
 const UNCHANGED: &str = "the plan stays as it is\n";
-
-/// How much of a plan a command changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    Nothing,
-    Rules,
-    All,
-}
-
-fn reach(command: &Command) -> Reach {
-    match command {
-        Command::Start
-        | Command::Stop
-        | Command::Show(_)
-        | Command::ClearStats
-        | Command::Quit
-        | Command::ToolDrain(_)
-        | Command::ToolEnable(_) => Reach::Nothing,
-        Command::FilterCreate { .. }
-        | Command::FilterModify { .. }
-        | Command::FilterDestroy(_)
-        | Command::RuleCreate { .. }
-        | Command::RuleModify { .. }
-        | Command::RuleEnable(_)
-        | Command::RuleDisable(_)
-        | Command::RuleDestroy(_)
-        | Command::RuleDestroyAll => Reach::Rules,
-        Command::Set(_)
-        | Command::PortAttach { .. }
-        | Command::PortConfig { .. }
-        | Command::PortDetach(_)
-        | Command::PortStart(_)
-        | Command::PortStop(_)
-        | Command::ToolCreate { .. }
-        | Command::ToolModify { .. }
-        | Command::ToolDestroy(_)
-        | Command::GroupCreate { .. }
-        | Command::GroupModify { .. }
-        | Command::GroupDestroy(_)
-        | Command::WireCreate { .. }
-        | Command::WireModify { .. }
-        | Command::WireDestroy(_) => Reach::All,
-    }
-}
 
 impl Change {
     /// The only command, if there is one.
@@ -212,6 +170,25 @@ pub(super) fn not_planned() -> Reply {
     Reply::failed(format!("error: the change could not be planned; {UNCHANGED}"))
 }
 
+/// Answers what a plan would change.
+fn would_change(changes: &[plan::diff::Change]) -> Reply {
+    if changes.is_empty() {
+        return Reply::done("nothing would change\n");
+    }
+    let lines = changes.iter().map(|change| {
+        let what =
+            if change.what.is_empty() { String::new() } else { format!(": {}", change.what.join(", ")) };
+        let kind = match change.kind {
+            plan::diff::Kind::Added => "added",
+            plan::diff::Kind::Changed => "changed",
+            plan::diff::Kind::Recreated => "recreated",
+            plan::diff::Kind::Removed => "removed",
+        };
+        format!("{} {kind}{what}\n", change.subject)
+    });
+    Reply::done(lines.collect::<String>())
+}
+
 /// Answers that a request needs more than the caller's role.
 pub(super) fn forbidden(needed: Role, by: &Principal) -> Reply {
     let text = format!("error: this needs the role {needed}, and {by} has {}; {UNCHANGED}", by.role);
@@ -224,18 +201,26 @@ enum Made {
     Others(Vec<Command>, Variables),
 }
 
+/// A line as it was submitted, by whom.
+pub struct Submitted {
+    pub line: Vec<u8>,
+    pub by: Principal,
+    pub is_dry_run: bool,
+}
+
 /// A change of a running plan on its way. Where it is dropped, it is given up.
 pub struct Planning {
     since: Instant,
+    /// It is planned, and not taken up.
+    is_dry_run: bool,
     stage: Stage,
 }
 
 enum Stage {
     Plans(Work<Result<Made, Reply>>),
-    /// The workers have been given the plan, with lines for the log and warnings.
+    /// The workers have been given the plan, with warnings.
     TakesUp {
         planned: Duration,
-        log: Vec<String>,
         warnings: Reply,
     },
 }
@@ -244,8 +229,8 @@ enum Stage {
 pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
-    /// It is in force; lines for the log, and the answer with its warnings.
-    InForce { log: Vec<String>, reply: Reply },
+    /// It is in force; the answer with its warnings.
+    InForce(Reply),
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
     /// Nothing has changed.
@@ -257,32 +242,31 @@ impl Planning {
     ///
     /// # Errors
     /// If there is no thread for it, as it is printed.
-    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, Reply> {
-        Self::begin(move |progress| change.plan(Some(&running), progress).map(Box::new).map(Made::Planned))
+    pub fn of_change(change: Change, running: Arc<Plan>, is_dry_run: bool) -> Result<Self, Reply> {
+        Self::begin(is_dry_run, move |progress| {
+            change.plan(Some(&running), progress).map(Box::new).map(Made::Planned)
+        })
     }
 
     /// Reads a line and plans it: for lines that name files, which nobody shall wait for.
     ///
     /// # Errors
     /// As [`of_change`](Self::of_change).
-    pub fn of_line(
-        pipeline: &Pipeline,
-        line: Vec<u8>,
-        by: Principal,
-        running: Arc<Plan>,
-    ) -> Result<Self, Reply> {
+    pub fn of_line(pipeline: &Pipeline, submitted: Submitted, running: Arc<Plan>) -> Result<Self, Reply> {
+        let Submitted { line, by, is_dry_run } = submitted;
         let pipeline = pipeline.clone();
-        Self::begin(move |progress| match pipeline.read(&line, &by)? {
+        Self::begin(is_dry_run, move |progress| match pipeline.read(&line, &by)? {
             Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
             Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
         })
     }
 
     fn begin(
+        is_dry_run: bool,
         work: impl FnOnce(&progress::Progress) -> Result<Made, Reply> + Send + 'static,
     ) -> Result<Self, Reply> {
         let work = Work::begin(work).map_err(no_thread)?;
-        Ok(Self { since: Instant::now(), stage: Stage::Plans(work) })
+        Ok(Self { since: Instant::now(), is_dry_run, stage: Stage::Plans(work) })
     }
 
     /// Returns whether nothing has changed yet: it may be given up.
@@ -307,14 +291,19 @@ impl Planning {
                 }
             };
             let Planned { parsed, plan, warnings } = match made {
+                Made::Planned(planned) if self.is_dry_run => {
+                    let changes = plan::diff::diff(broker.plan(), &planned.plan);
+                    return Progress::InForce(planned.warnings.and(would_change(&changes)));
+                }
+                Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Planned(planned) => *planned,
                 Made::Others(commands, variables) => {
                     pipeline.define(variables);
                     return Progress::Others(commands);
                 }
             };
-            match broker.exchange(Arc::new(plan)) {
-                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
+            match broker.change(Arc::new(plan)) {
+                Ok(()) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), warnings },
                 Err(error) => {
                     return Progress::Refused(
                         warnings.and(Reply::failed(format!("error: {error}\n{UNCHANGED}"))),
@@ -323,22 +312,21 @@ impl Planning {
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let Stage::TakesUp { planned, log, warnings } = &mut self.stage else {
+        let Stage::TakesUp { planned, warnings } = &mut self.stage else {
             return Progress::Waits(None);
         };
         let waited = self.since.elapsed() - *planned;
-        let late = broker.exchanging();
+        let late = broker.swapping();
         if late.is_some() && waited < RETURN_LIMIT {
             return Progress::Waits(None);
         }
-        let mut log = std::mem::take(log);
-        log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
-        let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
-        log.push(format!(
-            "plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms",
-            ms(*planned),
-            ms(waited)
-        ));
-        Progress::InForce { log, reply: std::mem::replace(warnings, Reply::done("")) }
+        if let Some(lcore) = late {
+            broker.record(Event::SwapLate { lcore: lcore.0 });
+        }
+        // to the microsecond
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
+        let (rules, planned_ms, in_force_ms) = (broker.plan().rules.len(), ms(*planned), ms(waited));
+        broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
+        Progress::InForce(std::mem::replace(warnings, Reply::done("")))
     }
 }

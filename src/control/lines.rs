@@ -6,6 +6,8 @@
 use std::io::{self, BufRead};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
+use super::bell::Bell;
+
 /// The longest line: as long as a word may become when its variables are expanded.
 pub const MOST_BYTES: usize = tapline_lang::lexer::MOST_EXPANDED_BYTES;
 /// The most lines that wait to be taken.
@@ -28,15 +30,17 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Begins to read `stream`.
+    /// Begins to read `stream`; the bell is rung for each line and at the end.
     ///
     /// # Errors
     /// If there is no further thread.
-    pub fn of(stream: impl io::Read + Send + 'static) -> io::Result<Self> {
+    pub fn of(stream: impl io::Read + Send + 'static, bell: Bell) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(MOST_LINES);
-        std::thread::Builder::new()
-            .name("lines".to_owned())
-            .spawn(move || send_lines(io::BufReader::new(stream), &sender))?;
+        std::thread::Builder::new().name("lines".to_owned()).spawn(move || {
+            send_lines(io::BufReader::new(stream), &sender, &bell);
+            drop(sender);
+            bell.ring();
+        })?;
         Ok(Self { receiver, ahead: None })
     }
 
@@ -59,36 +63,42 @@ impl Lines {
 }
 
 /// Sends the lines of `stream` until it ends or nobody takes them. An error ends it as its end does.
-fn send_lines(mut stream: impl BufRead, lines: &SyncSender<Line>) {
-    let mut line = Vec::new();
-    let mut is_too_long = false;
-    while let Ok(read) = stream.fill_buf() {
-        if read.is_empty() {
-            break;
+fn send_lines(mut stream: impl BufRead, lines: &SyncSender<Line>, bell: &Bell) {
+    while let Ok(Some(line)) = next_line(&mut stream, MOST_BYTES) {
+        if lines.send(line).is_err() {
+            return;
         }
+        bell.ring();
+    }
+}
+
+/// Reads the next line of a stream; `None` at its end. The last line needs no end of its own.
+///
+/// # Errors
+/// If the stream cannot be read.
+pub fn next_line(stream: &mut impl BufRead, most_bytes: usize) -> io::Result<Option<Line>> {
+    let mut line = Vec::new();
+    let (mut is_too_long, mut is_begun) = (false, false);
+    loop {
+        let read = stream.fill_buf()?;
+        if read.is_empty() && !is_begun {
+            return Ok(None);
+        }
+        is_begun = true;
         let end = read.iter().position(|&byte| byte == b'\n');
         let part = &read[..end.unwrap_or(read.len())];
-        is_too_long |= line.len() + part.len() > MOST_BYTES;
+        is_too_long |= line.len() + part.len() > most_bytes;
         if is_too_long {
             line.clear();
         } else {
             line.extend_from_slice(part);
         }
-        let used = part.len() + usize::from(end.is_some());
+        let (used, is_over) = (part.len() + usize::from(end.is_some()), end.is_some() || read.is_empty());
         stream.consume(used);
-        if end.is_some() && lines.send(taken(&mut line, &mut is_too_long)).is_err() {
-            return;
+        if is_over {
+            return Ok(Some(if is_too_long { Line::TooLong } else { Line::Whole(line) }));
         }
     }
-    if !line.is_empty() || is_too_long {
-        // nobody is left to miss it
-        let _ = lines.send(taken(&mut line, &mut is_too_long));
-    }
-}
-
-fn taken(line: &mut Vec<u8>, is_too_long: &mut bool) -> Line {
-    let line = std::mem::take(line);
-    if std::mem::take(is_too_long) { Line::TooLong } else { Line::Whole(line) }
 }
 
 #[cfg(test)]
@@ -98,7 +108,7 @@ mod tests {
 
     /// All lines of `bytes`, as they are taken.
     fn lines_of(bytes: Vec<u8>) -> Vec<Line> {
-        let mut lines = Lines::of(io::Cursor::new(bytes)).expect("a thread");
+        let mut lines = Lines::of(io::Cursor::new(bytes), Bell::default()).expect("a thread");
         let mut all = Vec::new();
         loop {
             match lines.take() {
@@ -141,7 +151,8 @@ mod tests {
             }
         }
         let read = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let mut lines = Lines::of(Endless(std::sync::Arc::clone(&read), b'\n')).expect("a thread");
+        let mut lines =
+            Lines::of(Endless(std::sync::Arc::clone(&read), b'\n'), Bell::default()).expect("a thread");
         let first = loop {
             if let Ok(line) = lines.take() {
                 break line;
@@ -156,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_line_is_looked_at_and_stays_unless_it_is_the_word() {
-        let mut lines =
-            Lines::of(io::Cursor::new(b"show ports\n cancel \nlast".to_vec())).expect("a thread");
+        let mut lines = Lines::of(io::Cursor::new(b"show ports\n cancel \nlast".to_vec()), Bell::default())
+            .expect("a thread");
         let mut next = |is_cancel: bool| loop {
             if lines.take_if(b"cancel") {
                 assert!(is_cancel);

@@ -4,6 +4,8 @@
 //! nothing here waits for a reader, a writer or a file.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// Wakes the session.
+pub mod bell;
 /// Commands typed later -> a plan after the running one.
 pub mod change;
 /// Commands before `start`.
@@ -12,8 +14,12 @@ pub mod draft;
 pub mod lines;
 /// Pieces of text for a stream that may take none.
 pub mod outlet;
+/// What answers clients of the socket.
+pub mod serve;
 /// The owner of a running broker.
 pub mod session;
+/// The control socket.
+pub mod socket;
 /// Plans that are made on a thread of their own.
 pub mod work;
 

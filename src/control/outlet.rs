@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most bytes that wait to be written.
-const MOST_BYTES: usize = 4 << 20;
+/// The most bytes that wait for standard output, standard error or a file.
+pub const MOST_BYTES: usize = 4 << 20;
 /// How long a stream's writer keeps its pieces behind those of another.
 const ORDER_LIMIT: Duration = Duration::from_millis(100);
 
@@ -19,6 +19,8 @@ pub struct Outlet(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
+    /// The most bytes that wait to be written.
+    most_bytes: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -43,6 +45,8 @@ struct State {
     all_left_out: u64,
     failure: Option<io::Error>,
     is_failure_told: bool,
+    /// Nothing comes any more.
+    is_closed: bool,
 }
 
 /// What became of an outlet's pieces.
@@ -57,15 +61,17 @@ pub enum Delivery {
 }
 
 impl Outlet {
-    /// Begins to write to what `open` opens, which may take its time. `tell_left_out` makes a piece that says how many were left out.
+    /// Begins to write to what `open` opens, which may take its time; at most `most_bytes` wait. `tell_left_out` makes a piece that says
+    /// how many were left out.
     ///
     /// # Errors
     /// If there is no further thread.
     pub fn to<W: Write>(
+        most_bytes: usize,
         open: impl FnOnce() -> io::Result<W> + Send + 'static,
         tell_left_out: fn(u64) -> Option<String>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { most_bytes, ..Shared::default() });
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new().name("outlet".to_owned()).spawn(move || {
             if let Err(error) = theirs.write_to(open, tell_left_out) {
@@ -96,7 +102,7 @@ impl Outlet {
             return false;
         }
         // a piece larger than the bound is written alone
-        if state.bytes > 0 && state.bytes + piece.len() > MOST_BYTES {
+        if state.bytes > 0 && state.bytes + piece.len() > self.0.most_bytes {
             state.left_out += 1;
             state.all_left_out += 1;
             return false;
@@ -108,9 +114,15 @@ impl Outlet {
         true
     }
 
+    /// Ends the writer when it has written what waits.
+    pub fn close(&self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+
     /// Returns whether half of the room is free: what asks for much output may go on.
     pub fn has_room(&self) -> bool {
-        self.0.lock().bytes < MOST_BYTES / 2
+        self.0.lock().bytes < self.0.most_bytes / 2
     }
 
     /// Takes the failure of the stream, once.
@@ -161,7 +173,7 @@ impl Shared {
         // what the other stream had written when it was last waited for in vain
         let mut stuck_at = None;
         loop {
-            let (Piece { bytes, behind }, left_out) = self.next();
+            let Some((Piece { bytes, behind }, left_out)) = self.next() else { return Ok(()) };
             if let Some((other, count)) = behind {
                 let is_met = |state: &State| state.written >= count || stuck_at == Some(state.written);
                 let other = other.0.wait(ORDER_LIMIT, is_met);
@@ -180,12 +192,15 @@ impl Shared {
         }
     }
 
-    /// Waits for the next piece, and takes the count of those that were left out before it.
-    fn next(&self) -> (Piece, u64) {
+    /// Waits for the next piece, and takes the count of those that were left out before it; `None` when nothing comes any more.
+    fn next(&self) -> Option<(Piece, u64)> {
         let mut state = self.lock();
         loop {
             if let Some(piece) = state.pieces.pop_front() {
-                return (piece, std::mem::take(&mut state.left_out));
+                return Some((piece, std::mem::take(&mut state.left_out)));
+            }
+            if state.is_closed {
+                return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -217,8 +232,11 @@ mod tests {
     fn gated() -> (Outlet, Sender<()>, Receiver<Vec<u8>>) {
         let (gate, opened) = channel();
         let (written, seen) = channel();
-        let outlet =
-            Outlet::to(move || Ok(Gated(opened, written)), |count| Some(format!("{count} left out\n")));
+        let outlet = Outlet::to(
+            MOST_BYTES,
+            move || Ok(Gated(opened, written)),
+            |count| Some(format!("{count} left out\n")),
+        );
         (outlet.expect("a thread"), gate, seen)
     }
 
@@ -250,12 +268,13 @@ mod tests {
 
     #[test]
     fn a_stream_that_cannot_be_opened_fails_and_one_that_hangs_is_waited_for_no_longer_than_said() {
-        let outlet = Outlet::to(|| Err::<Vec<u8>, _>(io::ErrorKind::NotFound.into()), |_| None);
+        let outlet = Outlet::to(MOST_BYTES, || Err::<Vec<u8>, _>(io::ErrorKind::NotFound.into()), |_| None);
         let outlet = outlet.expect("a thread");
         outlet.push("lost");
         assert_eq!(outlet.flush(LONG), Delivery::Failed);
         let (_never, opened) = channel::<()>();
         let outlet = Outlet::to(
+            MOST_BYTES,
             move || opened.recv().map(|()| Vec::new()).map_err(|_| io::ErrorKind::NotFound.into()),
             |_| None,
         );

@@ -7,14 +7,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{Pipeline, Planning, Progress, Typed};
+use serde_json::json;
+
+use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
+use crate::report::events::Events;
 use crate::report::table;
 use tapline_api::access::Principal;
+use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
+use tapline_api::words::Get;
 use tapline_lang::ast::{Command, Show};
 
 /// Names a request whose answer comes later.
@@ -40,8 +45,8 @@ pub struct Limits {
 /// What came about since the last tick.
 #[derive(Default)]
 pub struct Tick {
-    /// Lines for the log.
-    pub log: Vec<String>,
+    /// How far the change of the plan is that is on its way, from time to time.
+    pub progress: Option<String>,
     /// Answers to requests that were given tickets.
     pub replies: Vec<(Ticket, Reply)>,
     /// The run is to end.
@@ -58,12 +63,10 @@ pub enum End {
 
 /// What came of a run.
 pub struct Outcome {
-    /// Lines for the log.
-    pub log: Vec<String>,
     /// The last statistics.
     pub last: Snapshot,
-    /// What went wrong: lines for the end of the report.
-    pub errors: Vec<String>,
+    /// The alarms that made it fail, which may have been raised long before its end.
+    pub alarms: Vec<Alarm>,
     /// Nothing went wrong.
     pub is_well: bool,
 }
@@ -75,15 +78,22 @@ pub struct Session {
     /// A change of the plan that is on its way.
     current: Option<(Ticket, Planning)>,
     /// Changes that wait for their turn.
-    waiting: VecDeque<(Ticket, Vec<u8>, Principal)>,
+    waiting: VecDeque<Waiting>,
     tickets: u64,
     limits: Limits,
     started: Instant,
     quiet: Quiet,
-    log: Vec<String>,
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
+}
+
+/// A line that waits for the change before it.
+struct Waiting {
+    ticket: Ticket,
+    line: Vec<u8>,
+    by: Principal,
+    is_dry_run: bool,
 }
 
 /// Since when no packet came.
@@ -106,7 +116,6 @@ impl Session {
             limits,
             started: Instant::now(),
             quiet,
-            log: Vec::new(),
             is_quit: false,
             is_attended,
         }
@@ -135,6 +144,16 @@ impl Session {
         self.broker.snapshot()
     }
 
+    /// What happened to the broker, from what was decided at the start on.
+    pub fn events(&self) -> &Events {
+        self.broker.events()
+    }
+
+    /// Records what happened to the run outside of the broker.
+    pub fn record(&mut self, event: Event) {
+        self.broker.record(event);
+    }
+
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
     pub fn is_changing(&self) -> bool {
         self.current.is_some()
@@ -142,16 +161,22 @@ impl Session {
 
     /// Answers a request, or gives a ticket for its answer.
     pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
-        let Request::Line(line) = request;
+        match request {
+            Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
+            Request::Get { what, .. } => Answer::Now(self.get(what)),
+            Request::Complete { .. } => Answer::Now(Reply::done("")),
+        }
+    }
+
+    fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
         if super::names_a_file(&line) {
-            return self.queue(line, by);
+            return self.queue(line, by, is_dry_run);
         }
         match self.pipeline.read(&line, by) {
             // it is read again in its turn, after the changes before it
-            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by),
+            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by, is_dry_run),
             Ok(Typed::Change(change)) => {
-                let planning = Planning::of_change(change, Arc::clone(self.broker.plan()));
-                match planning {
+                match Planning::of_change(change, Arc::clone(self.broker.plan()), is_dry_run) {
                     Ok(planning) => {
                         let ticket = self.ticket();
                         self.current = Some((ticket, planning));
@@ -160,6 +185,7 @@ impl Session {
                     Err(refusal) => Answer::Now(refusal),
                 }
             }
+            Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
@@ -168,14 +194,41 @@ impl Session {
         }
     }
 
+    /// Reads what programs ask for, as JSON.
+    fn get(&self, what: Get) -> Reply {
+        let snapshot = self.broker.snapshot();
+        let value = match what {
+            Get::Stats => serde_json::to_value(&snapshot),
+            Get::Ports => serde_json::to_value(&snapshot.ports),
+            Get::Tools => serde_json::to_value(&snapshot.tools),
+            Get::Groups => serde_json::to_value(&snapshot.groups),
+            Get::Rules => serde_json::to_value(&snapshot.rules),
+            Get::Wires => serde_json::to_value(&snapshot.wires),
+            Get::Lcores => serde_json::to_value(&snapshot.lcores),
+            Get::Events => serde_json::to_value(&snapshot.events),
+            Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
+            Get::Commands => Ok(commands()),
+        };
+        match value {
+            Ok(value) => Reply { value: Some(value.to_string()), ..Reply::done(value.to_string()) },
+            Err(error) => Reply::failed(format!("error: {error}\n")),
+        }
+    }
+
+    /// The statistics as they are, as one line of JSON without its end.
+    pub fn stats_line(&self) -> String {
+        // numbers, names and words always have a form
+        serde_json::to_string(&self.broker.snapshot()).unwrap_or_default()
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
     }
 
-    fn queue(&mut self, line: Vec<u8>, by: &Principal) -> Answer {
+    fn queue(&mut self, line: Vec<u8>, by: &Principal, is_dry_run: bool) -> Answer {
         let ticket = self.ticket();
-        self.waiting.push_back((ticket, line, by.clone()));
+        self.waiting.push_back(Waiting { ticket, line, by: by.clone(), is_dry_run });
         Answer::Later(ticket)
     }
 
@@ -186,21 +239,20 @@ impl Session {
         if let Some((_, planning)) = self.current.take_if(is_it) {
             return Some(planning.give_up());
         }
-        let place = self.waiting.iter().position(|(waiting, ..)| *waiting == ticket)?;
+        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         self.waiting.remove(place);
         Some(super::change::given_up())
     }
 
     /// Keeps the broker's time: to be called every few milliseconds.
     pub fn tick(&mut self) -> Tick {
-        let mut tick = Tick { log: std::mem::take(&mut self.log), ..Tick::default() };
+        let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        tick.log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
-        tick.log.extend(self.broker.watch());
-        tick.log.append(&mut self.log);
+        self.broker.watch();
         tick.end = self.end_due();
-        if let Some(lcore) = self.broker.lost_workers().first() {
-            tick.log.push(format!("error: the worker on lcore {} ended by itself", lcore.0));
+        let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
+        if let Some(lcore) = lost {
+            self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
         }
         tick
@@ -242,13 +294,10 @@ impl Session {
             let ticket = *ticket;
             let reply = match planning.advance(&mut self.broker, &mut self.pipeline) {
                 Progress::Waits(line) => {
-                    tick.log.extend(line);
+                    tick.progress = line;
                     return;
                 }
-                Progress::InForce { log, reply } => {
-                    tick.log.extend(log);
-                    reply
-                }
+                Progress::InForce(reply) => reply,
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
             };
@@ -256,9 +305,13 @@ impl Session {
             tick.replies.push((ticket, reply));
         }
         while self.current.is_none()
-            && let Some((ticket, line, by)) = self.waiting.pop_front()
+            && let Some(Waiting { ticket, line, by, is_dry_run }) = self.waiting.pop_front()
         {
-            match Planning::of_line(&self.pipeline, line, by, Arc::clone(self.broker.plan())) {
+            match Planning::of_line(
+                &self.pipeline,
+                Submitted { line, by, is_dry_run },
+                Arc::clone(self.broker.plan()),
+            ) {
                 Ok(planning) => self.current = Some((ticket, planning)),
                 Err(refusal) => tick.replies.push((ticket, refusal)),
             }
@@ -296,10 +349,7 @@ impl Session {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) -> Reply {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => {
-                self.log.extend(log);
-                Reply::done("")
-            }
+            Ok(()) => Reply::done(""),
             Err(error) => Reply::failed(format!("error: {error}\n")),
         }
     }
@@ -319,26 +369,33 @@ impl Session {
         }
     }
 
-    /// Stops the broker, and judges the run, which ended as `end` says.
-    pub fn end(mut self, end: End) -> Outcome {
+    /// Stops the broker, and judges the run, which ended as `end` says. Why it failed is among the [`events`](Self::events) afterwards.
+    pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
-        let mut log = std::mem::take(&mut self.log);
-        log.extend(self.broker.last_words());
         if let End::Ending(ending) = end {
-            log.extend(self.broker.judge_replays(ending));
+            self.broker.judge_replays(ending);
         }
-        log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
         let last = self.broker.snapshot();
-        let mut errors: Vec<String> = ended.err().iter().map(ToString::to_string).collect();
-        errors.extend(self.broker.failures().iter().cloned());
-        if !last.balanced {
-            errors.push(
-                "the account does not balance; please report this with the statistics above".to_owned(),
-            );
+        let is_well =
+            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        if let Err(error) = ended {
+            self.broker.record(Event::EndFailed { error: error.to_string() });
         }
-        let is_well = errors.is_empty() && end != End::WorkerLost;
-        Outcome { log, last, errors, is_well }
+        if !last.balanced {
+            self.broker.record(Event::OutOfBalance {});
+        }
+        let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
+        Outcome { last, alarms, is_well }
     }
+}
+
+/// Lists the commands of the language for programs.
+fn commands() -> serde_json::Value {
+    let all = tapline_lang::commands();
+    let rows = all.iter().map(|command| {
+        json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })
+    });
+    rows.collect()
 }
 
 /// Returns the action that a command asks for, if it is one that a file may ask for, too.

@@ -2,7 +2,7 @@
 //!
 //! The control side keeps one `Health` a tool and feeds it what it learns: link changes, transmit progress, resolution of the next
 //! hop, answers to echoes, heartbeats that came back, commands. Nothing here reads a clock or sends a packet. Every change comes
-//! out as one `Event` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap
+//! out as one `StateChange` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap
 //! damping with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the
 //! cutoff the tool stays down until the figure is below the reuse threshold.
 
@@ -119,7 +119,7 @@ pub enum Observation {
 
 /// A change of state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Event {
+pub struct StateChange {
     pub time_ns: u64,
     pub from: ToolState,
     pub to: ToolState,
@@ -186,7 +186,7 @@ impl Health {
     }
 
     /// Takes in what was observed at `now_ns`; gives the change of state that follows, if one does.
-    pub fn observe(&mut self, observation: Observation, now_ns: u64) -> Option<Event> {
+    pub fn observe(&mut self, observation: Observation, now_ns: u64) -> Option<StateChange> {
         match observation {
             Observation::Link { is_up } => self.link_is_up = is_up,
             Observation::Transmit { accepted, waiting } => self.observe_transmit(accepted, waiting, now_ns),
@@ -205,7 +205,7 @@ impl Health {
         }
         let (to, reason) = self.judge(observation, now_ns)?;
         let from = std::mem::replace(&mut self.state, to);
-        (from != to).then_some(Event { time_ns: now_ns, from, to, reason })
+        (from != to).then_some(StateChange { time_ns: now_ns, from, to, reason })
     }
 
     /// So much of the time that went by was no time of the tool's: those who hold its packets did not run.

@@ -163,6 +163,19 @@ pub fn keeps_ids(old: &Plan, new: &Plan) -> bool {
         && old.wires.iter().map(|wire| &wire.name).eq(new.wires.iter().map(|wire| &wire.name))
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Added => "added",
+            Kind::Changed => "changed",
+            Kind::Recreated => "recreated",
+            Kind::Removed => "removed",
+        };
+        write!(out, "{} is {kind}", self.subject)?;
+        if self.what.is_empty() { Ok(()) } else { write!(out, " ({})", self.what.join(", ")) }
+    }
+}
+
 /// What a command is about, as far as plans are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
@@ -392,7 +405,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
         .judge("mtu", *mtu == old.mtu, interrupted)
-        .judge("promisc", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
+        .judge("promiscuous", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, interrupted)
@@ -542,10 +555,16 @@ impl Both<'_> {
         };
         let known = &before.spec;
         let (is_same, swap) = (names(self.old, &before.members) == names(self.new, members), Needs::Swap);
+        // a share for nowhere scales the weights of the others
+        let is_in_proportion = weights.len() == known.weights.len()
+            && weights.iter().zip(&known.weights).all(|(&new, &old)| {
+                u64::from(new) * u64::from(known.weights[0]) == u64::from(old) * u64::from(weights[0])
+            });
+        let has_discard_alone = is_in_proportion && *discard_weight != known.discard_weight;
         let has_hash = hash_of(self.old, Some(before.hash)) == hash_of(self.new, Some(*hash));
         Parts::none()
             .judge("tools", is_same && *bucket_count == known.bucket_count, swap)
-            .judge("weights", *weights == known.weights, swap)
+            .judge("weights", *weights == known.weights || has_discard_alone, swap)
             .judge("standby", *standbys == known.standbys, swap)
             .judge("discard", *discard_weight == known.discard_weight, swap)
             .judge("min-up", (min_up, below) == (&known.min_up, &known.below), swap)

@@ -1,7 +1,11 @@
 //! Counters, the ledger of packets and copies, and the snapshots made of them.
 
+/// Numbers events and keeps the latest.
+pub mod events;
 /// Packets and copies, and what becomes of them.
 pub mod ledger;
+/// Events as lines.
+pub mod log;
 /// All counters at one moment.
 pub mod snapshot;
 /// Snapshots for people.

@@ -14,6 +14,8 @@ mod filter;
 mod fuzz;
 /// Diagnostics of pipeline files, by golden texts; files of thousands of filters and rules.
 mod lang;
+/// Plans: repeatable, of nothing but what their caller gives, and compared.
+mod plan;
 /// Paths and headings that documents and comments name.
 mod references;
 /// Dedup and groups, by editcap and models.

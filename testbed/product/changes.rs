@@ -1,4 +1,4 @@
-//! Rules that are exchanged while packets flow: none is lost, out of order, or judged by half of a plan, and what is refused
+//! Rules that are changed while packets flow: none is lost, out of order, or judged by half of a plan, and what is refused
 //! changes nothing.
 //!
 //! Needs: EAL.
@@ -68,7 +68,7 @@ impl<'a> Prompt<'a> {
     }
 }
 
-const EXCHANGED: &str = "plan exchanged";
+const CHANGED: &str = "plan changed";
 
 /// UDP datagrams of 97 flows, numbered, in `in.pcap`.
 fn datagrams(lab: &Lab, name: &str, count: u32) -> Vec<Vec<u8>> {
@@ -106,18 +106,18 @@ fn datagrams(lab: &Lab, name: &str, count: u32) -> Vec<Vec<u8>> {
     packets
 }
 
-/// Exchanges two plans under full load: what one sends to x it sends to y, the other sends all to z.
-fn exchange_under_load(head: &str, [both, other]: [&str; 2], exchanges: usize) -> Account {
+/// Changes between two plans under full load: what one sends to x it sends to y, the other sends all to z.
+fn change_under_load(head: &str, [both, other]: [&str; 2], changes: usize) -> Account {
     let lab = Lab::new();
     let pipeline = format!(
         "{head}port attach in net_null0\ntool create x discard\ntool create y discard\ntool create z discard\nrule create 10 from in {both}\nstart\n"
     );
     let mut prompt = Prompt::open(&lab, &pipeline, &[]);
     prompt.wait_for_packets();
-    for index in 0..exchanges {
+    for index in 0..changes {
         prompt.say(&format!("rule modify 10 {}", if index % 2 == 0 { other } else { both }));
     }
-    prompt.hear(EXCHANGED, exchanges);
+    prompt.hear(CHANGED, changes);
     prompt.say("quit");
     let account = prompt.end();
     let received = account.number("packets/received");
@@ -139,24 +139,24 @@ fn exchange_under_load(head: &str, [both, other]: [&str; 2], exchanges: usize) -
 
 #[test]
 fn every_packet_is_judged_by_a_whole_plan_where_all_go_the_same_way() {
-    exchange_under_load("", ["to x,y", "to z"], 300);
+    change_under_load("", ["to x,y", "to z"], 300);
 }
 
 #[test]
 fn every_packet_is_judged_by_a_whole_plan_where_filters_run_on_several_lcores() {
     let head = format!("{LCORES}set lcores 1-3\n");
-    exchange_under_load(&head, ["match \"not tcp\" to x,y", "match \"not udp\" to z"], 100);
+    change_under_load(&head, ["match \"not tcp\" to x,y", "match \"not udp\" to z"], 100);
 }
 
 #[test]
 fn every_packet_is_judged_by_a_whole_plan_where_stages_have_lcores_of_their_own() {
     let head = format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n");
-    exchange_under_load(&head, ["match \"not tcp\" to x,y", "sample 1/1 to z"], 100);
+    change_under_load(&head, ["match \"not tcp\" to x,y", "sample 1/1 to z"], 100);
 }
 
 /// What comes in leaves in its order, byte for byte, whichever of two rules takes it.
 #[test]
-fn order_is_kept_while_rules_are_exchanged() {
+fn order_is_kept_while_rules_are_changed() {
     let lab = Lab::new();
     let sent = datagrams(&lab, "in.pcap", 400_000);
     let pipeline = format!(
@@ -167,19 +167,19 @@ fn order_is_kept_while_rules_are_exchanged() {
     for index in 0..100 {
         prompt.say(if index % 2 == 0 { "rule disable 10" } else { "rule enable 10" });
     }
-    prompt.hear(EXCHANGED, 100);
+    prompt.hear(CHANGED, 100);
     prompt.wait_for(sent.len());
     let account = prompt.end();
     let [ten, twenty] = ["10", "20"].map(|rule| account.number(&format!("rules/{rule}/matched")));
     assert_eq!(ten + twenty, sent.len() as u64);
-    assert_eq!(account.stderr.matches(EXCHANGED).count(), 100);
+    assert_eq!(account.stderr.matches(CHANGED).count(), 100);
     println!("{ten} packets by one rule, {twenty} by the other");
     assert_same("out.pcap", &packets(&lab.path("out.pcap")), &sent);
 }
 
 /// Whether it has a bypass or not, and whether plans are accepted or refused.
 #[test]
-fn a_wire_forwards_in_order_while_rules_are_exchanged_and_refused() {
+fn a_wire_forwards_in_order_while_rules_are_changed_and_refused() {
     for bypass in ["", " bypass"] {
         let lab = Lab::new();
         let sent = datagrams(&lab, "a.pcap", 200_000);
@@ -200,7 +200,7 @@ fn a_wire_forwards_in_order_while_rules_are_exchanged_and_refused() {
         prompt.hear("cannot change a running plan", 10);
         prompt.wait_for(sent.len() + answers.len());
         let account = prompt.end();
-        assert_eq!(account.stderr.matches(EXCHANGED).count(), 20, "{}", account.stderr);
+        assert_eq!(account.stderr.matches(CHANGED).count(), 20, "{}", account.stderr);
         assert_eq!(account.stderr.matches("unknown tool `nobody`").count(), 10);
         assert_eq!(account.stderr.matches("cannot change a running plan").count(), 10);
         assert_same("a to b", &packets(&lab.path("to-b.pcap")), &sent);
@@ -239,7 +239,7 @@ fn an_include_is_taken_up_at_once_or_not_at_all() {
     ] {
         assert!(account.stderr.contains(message), "{message}\n{}", account.stderr);
     }
-    assert_eq!(account.stderr.matches(EXCHANGED).count(), 1, "{}", account.stderr);
+    assert_eq!(account.stderr.matches(CHANGED).count(), 1, "{}", account.stderr);
     assert!(
         account.stdout.contains("rule 20 from in match web to b final\nrule 30 from in to c\n"),
         "{}",
@@ -271,7 +271,7 @@ fn what_was_not_set_up_at_the_start_is_refused() {
         prompt.hear(&format!("`{}` cannot change a running plan", words.join(" ")), 1);
     }
     prompt.say("rule create 20 from in sample flow 1/2 to c");
-    prompt.hear(EXCHANGED, 1);
+    prompt.hear(CHANGED, 1);
     prompt.say("quit");
     assert_eq!(prompt.end().last()["rules"].as_object().expect("rules").len(), 2);
 }
@@ -286,7 +286,7 @@ fn rules_bring_edits_classes_and_limits_to_a_running_plan() {
     prompt.say(
         "rule create 10 from in slice 32 limit 2000 packets to cut class high\nrule create 20 from in limit 500 packets to some",
     );
-    prompt.hear(EXCHANGED, 2);
+    prompt.hear(CHANGED, 2);
     lab.until("the limits", |stats| {
         number(stats, "tools/cut/sent") == 2000 && number(stats, "tools/some/sent") == 500
     });
@@ -315,12 +315,12 @@ fn rules_go_on_with_what_they_remember() {
             if index % 2 == 0 { "from in to c" } else { "" }
         ));
     }
-    prompt.hear(EXCHANGED, 100);
+    prompt.hear(CHANGED, 100);
     lab.until("the limit", |stats| number(stats, "rules/20/matched") == 1_000_000);
     prompt.say("rule modify 20 limit 7 packets");
     lab.until("the other limit", |stats| number(stats, "rules/20/matched") == 1_000_007);
     prompt.say("rule destroy 20\nrule create 20 from in to b");
-    prompt.hear(EXCHANGED, 103);
+    prompt.hear(CHANGED, 103);
     prompt.say("quit");
     let account = prompt.end();
     let received = account.number("packets/received");
@@ -328,7 +328,7 @@ fn rules_go_on_with_what_they_remember() {
     assert_eq!(
         account.number("tools/a/sent"),
         received.div_ceil(10),
-        "one in ten, counted on over all exchanges"
+        "one in ten, counted on over all changes"
     );
     assert!(
         account.number("rules/20/matched") + 1_000_007 <= account.number("tools/b/sent"),
@@ -338,7 +338,7 @@ fn rules_go_on_with_what_they_remember() {
 }
 
 #[test]
-fn ten_thousand_rules_are_exchanged_beside_one_that_goes_on() {
+fn ten_thousand_rules_are_changed_beside_one_that_goes_on() {
     let lab = Lab::new();
     let rules = |first: u32| {
         (0..10_000).fold(String::new(), |mut text, index| {
@@ -363,13 +363,13 @@ fn ten_thousand_rules_are_exchanged_beside_one_that_goes_on() {
     let mut prompt = Prompt::open(&lab, pipeline, &["--interval", "2s"]);
     for (index, file) in ["one", "two", "two", "none"].into_iter().enumerate() {
         prompt.say(&format!("include {file}.pipe"));
-        prompt.hear(EXCHANGED, index + 1);
+        prompt.hear(CHANGED, index + 1);
     }
     prompt.say("quit");
     let account = prompt.end();
-    account.stderr.lines().filter(|line| line.contains(EXCHANGED)).for_each(|line| println!("{line}"));
+    account.stderr.lines().filter(|line| line.contains(CHANGED)).for_each(|line| println!("{line}"));
     assert_eq!(account.number("rules/10/matched"), account.number("packets/received"));
     assert_eq!(account.number("tools/plain/sent"), account.number("packets/received"));
-    assert_eq!(account.stderr.matches("plan exchanged: 10001 rules").count(), 3);
+    assert_eq!(account.stderr.matches("plan changed: 10001 rules").count(), 3);
     assert_eq!(account.last()["rules"].as_object().expect("rules").len(), 1);
 }

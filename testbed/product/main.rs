@@ -1,7 +1,7 @@
 //! The product as any user runs it: `tapline` with EAL on ordinary pages, several at a time. No test needs root for most of its
 //! work; what does says that it is skipped.
 
-/// Rules that are exchanged while packets flow.
+/// Rules that are changed while packets flow.
 mod changes;
 /// Messages, exit status, signals, statistics, the prompt, and files.
 mod cli;

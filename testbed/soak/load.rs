@@ -1,4 +1,4 @@
-//! Full speed for a minute or longer, with rules exchanged, tools drained and enabled, forwarding stopped and started, links set
+//! Full speed for a minute or longer, with rules changed, tools drained and enabled, forwarding stopped and started, links set
 //! down and up, at random: each round ends with both identities.
 
 use std::time::{Duration, Instant};

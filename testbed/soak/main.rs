@@ -2,7 +2,7 @@
 
 /// Whole workers, and mutated captures through random plans.
 mod fuzz;
-/// Full speed with rules exchanged, tools drained and links set down and up.
+/// Full speed with rules changed, tools drained and links set down and up.
 mod load;
 /// Every prefix of every pipeline file, every line left out, every two swapped.
 mod variations;

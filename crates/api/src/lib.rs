@@ -8,6 +8,8 @@
 /// Who asks.
 pub mod access;
 mod by_name;
+/// The events.
+pub mod event;
 /// What is asked and answered.
 pub mod request;
 /// The statistics.

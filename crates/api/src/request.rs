@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::ErrorKind;
+use crate::words::{ErrorKind, Get};
 
 /// How a request, or a command of the shell, ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,8 +18,20 @@ pub enum Status {
 /// A request to the session that owns the broker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// A line of the pipeline language, as it came: bytes that are no text are a mistake in it.
-    Line(Vec<u8>),
+    /// A line of the pipeline language, or several, as they came: bytes that are no text are a mistake. A dry run changes nothing, and says what
+    /// would be changed.
+    Line { text: Vec<u8>, is_dry_run: bool },
+    /// Something that can be read; of events those behind number `since`.
+    Get { what: Get, since: Option<u64> },
+    /// What may stand at the end of a line that is not whole yet.
+    Complete { line: String },
+}
+
+impl Request {
+    /// A line that is to be carried out.
+    pub fn line(text: Vec<u8>) -> Self {
+        Self::Line { text, is_dry_run: false }
+    }
 }
 
 /// One mistake, or one warning, in a text of the pipeline language.
@@ -55,12 +67,20 @@ pub struct Reply {
     pub remarks: String,
     /// The mistakes and warnings among the remarks, for programs.
     pub diagnostics: Vec<Diagnostic>,
+    /// The result for programs, as JSON, where it has a form of its own.
+    pub value: Option<String>,
 }
 
 impl Reply {
     /// Answers with what was asked for.
     pub fn done(result: impl Into<String>) -> Self {
-        Self { error: None, result: result.into(), remarks: String::new(), diagnostics: Vec::new() }
+        Self {
+            error: None,
+            result: result.into(),
+            remarks: String::new(),
+            diagnostics: Vec::new(),
+            value: None,
+        }
     }
 
     /// Answers that the request was not done, and why.
@@ -93,6 +113,7 @@ impl Reply {
         self.result += &other.result;
         self.remarks += &other.remarks;
         self.diagnostics.extend(other.diagnostics);
+        self.value = self.value.or(other.value);
         self
     }
 }

@@ -1,4 +1,7 @@
-//! Values that mean the same to the language and to the data path.
+//! Values that mean the same to the language, to the data path and to clients.
+
+use std::fmt;
+use std::time::Duration;
 
 /// So many bits or packets in one second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,4 +20,26 @@ pub enum ReplaySpeed {
     Max,
     /// The gaps of the capture divided by this many thousandths: `2x` is 2000.
     Times { thousandths: u64 },
+}
+
+/// A span of time in nanoseconds, written as people say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span(pub u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = Duration::from_nanos(self.0);
+        let seconds = span.as_secs();
+        match seconds {
+            0..60 => write!(f, "{span:.1?}"),
+            60..3600 => write!(f, "{} m", seconds / 60),
+            3600..86_400 => write!(f, "{} h", seconds / 3600),
+            _ => write!(f, "{} days", seconds / 86_400),
+        }
+    }
+}
+
+/// Returns nanoseconds since the Unix epoch as seconds, to the millisecond.
+pub fn seconds(ns: u64) -> f64 {
+    (ns / 1_000_000) as f64 / 1e3
 }

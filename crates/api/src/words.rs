@@ -86,6 +86,24 @@ macro_rules! words {
 }
 
 words! {
+    /// What `get` reads.
+    pub enum Get {
+        /// The statistics, whole.
+        Stats = "stats",
+        Ports = "ports",
+        Tools = "tools",
+        Groups = "groups",
+        Rules = "rules",
+        Wires = "wires",
+        Lcores = "lcores",
+        /// What happened: the last of it.
+        Events = "events",
+        /// The running plan: its text and what it came to.
+        Plan = "plan",
+        /// The commands of the language, with who may give them.
+        Commands = "commands",
+    }
+
     /// Why a request did not do what was asked.
     pub enum ErrorKind {
         /// It is wrong: the diagnostics say where.
@@ -475,6 +493,32 @@ words! {
         Enable = "enable",
         /// All checks have been good for long enough.
         Recovered = "recovered",
+    }
+
+    /// How much an event matters.
+    pub enum Level {
+        /// Something failed, and the run with it, or packets are lost that need not be.
+        Error = "error",
+        /// Something is not as it should be.
+        Warning = "warning",
+        /// Something changed that is worth knowing.
+        Notice = "notice",
+        Info = "info",
+        Debug = "debug",
+    }
+
+    /// Why a run ended before a replay's file did.
+    pub enum Unfinished {
+        /// Somebody ended the run.
+        Asked = "asked",
+        /// The time was up.
+        TimeUp = "time_up",
+        /// The next packet found no mbuf for as long as an idle run may last.
+        Starved = "starved",
+        /// The next packet is due later than an idle run may last.
+        Early = "early",
+        /// No packet came for as long as an idle run may last.
+        Idle = "idle",
     }
 
     /// A port's state.

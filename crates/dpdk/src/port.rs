@@ -76,18 +76,14 @@ pub enum Spreading {
 }
 
 impl Spreading {
-    /// What the user should know of a port with several receive queues, if anything.
-    pub fn note(self, name: &str, queues: u16) -> Option<String> {
-        let fact = match self {
-            Spreading::Symmetric => return None,
-            Spreading::OtherKey => "the driver did not take the symmetric RSS key",
-            Spreading::Unknown => "the driver does not say which RSS key it uses",
-            Spreading::None => "the driver does not spread packets by their flows",
-        };
-        Some(format!(
-            "warning: port {name}: {fact}: the two directions of a flow may come by different queues of its {queues}, and meet on no \
-             worker; use rxq 1 with `set lcores receive LIST work LIST` where they must"
-        ))
+    /// Returns why the two directions of a flow may come by different queues, if they may.
+    pub fn why_split(self) -> Option<&'static str> {
+        match self {
+            Spreading::Symmetric => None,
+            Spreading::OtherKey => Some("the driver did not take the symmetric RSS key"),
+            Spreading::Unknown => Some("the driver does not say which RSS key it uses"),
+            Spreading::None => Some("the driver does not spread packets by their flows"),
+        }
     }
 }
 

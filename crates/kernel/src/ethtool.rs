@@ -83,7 +83,8 @@ pub fn far_end(interface: Index) -> Option<FarEnd> {
     let far = far_number(interface)?;
     let here = Index::numbered(far);
     // a number is one of another namespace where its interface here is none, or has another far end
-    let is_here = far_number(here).and_then(|back| libc::c_int::try_from(back).ok()) == Some(interface.number());
+    let is_here =
+        far_number(here).and_then(|back| libc::c_int::try_from(back).ok()) == Some(interface.number());
     Some(if is_here { FarEnd::Here(here) } else { FarEnd::Elsewhere })
 }
 

@@ -13,6 +13,8 @@ pub mod limits;
 pub mod machine;
 /// Packet sockets: frames of one interface, received by rings and sent.
 pub mod packet;
+/// Who is at the other end of a Unix socket.
+pub mod peer;
 /// This process.
 pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.

@@ -64,5 +64,5 @@ impl Fixed {
 }
 
 pub(in crate::broker) fn refused(fact: &str) -> Error {
-    Error::NotExchanged(format!("{fact}; quit, change the file and run it"))
+    Error::NotChanged(format!("{fact}; quit, change the file and run it"))
 }

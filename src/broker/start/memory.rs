@@ -10,6 +10,8 @@ use crate::broker::device::Device;
 use crate::broker::refusal::Refusal;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::{Plan, Run};
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_datapath::flow::table::FlowTable;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::route::sample::SampleSpec;
@@ -51,7 +53,7 @@ fn scarce(place: &str, mib: u64) -> Option<Available> {
 ///
 /// # Errors
 /// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-pub(super) fn choose_memory(run: Run<'_>, notes: &mut Vec<String>) -> Result<Memory, Error> {
+pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Memory, Error> {
     let plan = run.plan;
     if eal::says_memory(&run.eal()) {
         return Ok(Memory::AsGiven);
@@ -73,10 +75,7 @@ pub(super) fn choose_memory(run: Run<'_>, notes: &mut Vec<String>) -> Result<Mem
         return Err(Refusal::MempoolsTooLarge { mib, available }.into());
     }
     let pages = huge.div_ceil(2);
-    notes.push(format!(
-        "no huge pages ({free} MiB free, {huge} needed): running on ordinary pages, slower; to reserve them: \
-         echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-    ));
+    moment.record(Event::OrdinaryPages { free_mib: free, needed_mib: huge, pages });
     Ok(Memory::Ordinary { mib })
 }
 

@@ -36,6 +36,7 @@ use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
 use crate::plan::{Plan, Run, RunOptions};
+use crate::report::events::Events;
 use copies::{CopyResources, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
@@ -47,6 +48,7 @@ use ports::{
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{intakes, outlets, receive_queues};
 use rules::state_of;
+use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
@@ -58,7 +60,7 @@ use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::Exchange;
+use tapline_datapath::swap::plan_part::Swap;
 use tapline_datapath::swap::published::LiveView;
 use tapline_datapath::worker::Worker;
 use tapline_datapath::worker::panics;
@@ -76,7 +78,7 @@ use tapline_packet::headers::vlan;
 /// The first thing that failed, with its place and a remedy.
 pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     let run = Run { plan: &plan, options: &options };
-    let mut notes = Vec::new();
+    let mut events = Events::default();
     if fault::strikes("start.placement") {
         return Err(Refusal::NoCpu.into());
     }
@@ -86,7 +88,7 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     check_tables(&plan, roles.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(run, &mut notes)?;
+    let memory = choose_memory(run, &mut events.at(clock::now_ns()))?;
     check_mounts(memory)?;
     check_descriptors(roles.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -101,15 +103,16 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
             .collect(),
         extra: run.eal(),
     })?;
+    let mut moment = events.at(clock::now_ns());
     for line in eal.log() {
-        notes.push(format!("dpdk: {line}"));
+        moment.record(Event::DpdkLogged { line });
     }
     for &lcore in &roles.lcores {
         lcore::check_worker(&eal, lcore)?;
     }
-    notes.extend(placement.notes);
+    moment.record(placement.placed);
     let Assembled { mut broker, workers, batch_rings, .. } =
-        assemble(&eal, plan, options, &roles, outputs, notes)?;
+        assemble(&eal, plan, options, &roles, outputs, events)?;
     for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
         handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
@@ -156,19 +159,21 @@ pub(super) fn assemble(
     options: RunOptions,
     roles: &LcoreRoles,
     mut outputs: Outputs,
-    mut notes: Vec<String>,
+    mut events: Events,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
     let site = Site { eal, plan: &plan, options: &options, roles, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
-    notes.extend(narrow_ports(&site));
-    notes.extend(plan.ports.iter().filter_map(long_frames));
-    notes.extend(plan.ports.iter().filter_map(pipe_note));
-    notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
+    let mut moment = events.at(clock::now_ns());
+    let notes = narrow_ports(&site).into_iter();
+    let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
+    let notes = notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes)));
+    notes.for_each(|note| moment.record(note));
     set_replays_beside_each_other(&mut started);
-    let untied = untied_wires(&plan, &ports, &mut notes);
+    let untied = untied_wires(&plan, &ports, &mut moment);
     wait_for_links(&plan, &ports);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
@@ -178,7 +183,9 @@ pub(super) fn assemble(
     let mut ways = outlets(&site, &mut started, &intakes)?;
     let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
-    notes.extend(receive_queues(&site, &intakes.of_workers));
+    if let Some(note) = receive_queues(&site, &intakes.of_workers) {
+        events.record(clock::now_ns(), note);
+    }
     let mut copy_resources = CopyResources::default();
     let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
@@ -200,8 +207,8 @@ pub(super) fn assemble(
         account: Account::new(plan.rules.len()),
         recorders: Vec::new(),
         unwritten: Vec::new(),
+        events,
         failures: Vec::new(),
-        notes,
         started: Instant::now(),
         fixed,
         copy_resources,
@@ -271,7 +278,7 @@ fn make_workers(
         );
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
-        let exchange = Arc::<Exchange>::default();
+        let swap = Arc::<Swap>::default();
         let panics = Arc::<PanicReport>::default();
         if let Some(maker) = &mut maker {
             maker.send_to(broker.watch.next_hops());
@@ -286,7 +293,7 @@ fn make_workers(
             maker,
             clock: ClockView::new(broker.machine.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
-            exchange: Arc::clone(&exchange),
+            swap: Arc::clone(&swap),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&broker.workers.phase),
@@ -300,7 +307,7 @@ fn make_workers(
             stages: roles.stages_of(index),
             quiet_turns,
             share,
-            exchange,
+            swap,
             panics,
         });
     }

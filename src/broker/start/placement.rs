@@ -5,6 +5,7 @@
 use crate::plan::value::PortPlan;
 use crate::plan::{Plan, Run};
 use crate::report::snapshot::lcore::Stages;
+use tapline_api::event::Event;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
 use tapline_kernel::machine::available_cpus;
@@ -15,8 +16,8 @@ pub struct Placement {
     pub roles: LcoreRoles,
     /// CPUs for the main thread.
     pub main_cpus: Vec<u32>,
-    /// Lines for the log: what was chosen, and why.
-    pub notes: Vec<String>,
+    /// What was chosen and why.
+    pub placed: Event,
 }
 
 /// Why a plan has no place on this machine.
@@ -146,31 +147,21 @@ pub fn place(run: Run<'_>) -> Result<Placement, Misplaced> {
             return Err(Misplaced { culprit: Culprit::Port(id), message, expected });
         }
     }
-    let notes = vec![describe(plan, &roles, &main_cpus, is_users, &why)];
-    Ok(Placement { roles, main_cpus, notes })
+    let placed = placed(plan, &roles, &main_cpus, is_users, why);
+    Ok(Placement { roles, main_cpus, placed })
 }
 
-fn describe(plan: &Plan, roles: &LcoreRoles, main_cpus: &[u32], is_users: bool, why: &str) -> String {
+/// Returns the event that says where workers and the main thread are.
+fn placed(plan: &Plan, roles: &LcoreRoles, main_cpus: &[u32], is_users: bool, why: String) -> Event {
     let lcores =
-        |workers: &[usize]| list(&workers.iter().map(|&worker| roles.lcores[worker].0).collect::<Vec<_>>());
-    let who = match &plan.settings.stages {
-        Some(stages) => {
-            let (receive, work) = (lcores(&roles.receive), lcores(&roles.work));
-            let receive = if stages.are_spread() {
-                format!("receive on lcores {receive}, work")
-            } else {
-                "receive and work".to_owned()
-            };
-            format!("{receive} on lcores {work}, transmit on lcores {}", lcores(&roles.transmit))
-        }
-        None => format!("workers on lcores {}", lcores(&roles.work)),
+        |workers: &[usize]| workers.iter().map(|&worker| roles.lcores[worker].0).collect::<Vec<_>>();
+    let (receive, transmit) = match &plan.settings.stages {
+        Some(stages) if stages.are_spread() => (lcores(&roles.receive), lcores(&roles.transmit)),
+        Some(_) => (Vec::new(), lcores(&roles.transmit)),
+        None => (Vec::new(), Vec::new()),
     };
-    let main = if is_users {
-        "CPUs as the EAL arguments say".to_owned()
-    } else {
-        format!("main thread on CPUs {}", list(main_cpus))
-    };
-    format!("{who}, {why}; {main}")
+    let main_cpus = if is_users { Vec::new() } else { main_cpus.to_vec() };
+    Event::WorkersPlaced { receive, work: lcores(&roles.work), transmit, main_cpus, why }
 }
 
 fn list(numbers: &[u32]) -> String {

@@ -13,6 +13,8 @@ use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{HashKind, TimeSource};
 use tapline_datapath::ids::{PortId, WireId};
@@ -35,7 +37,7 @@ pub(super) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<TxQueue>>,
     /// What the user should know of it.
-    pub note: Option<String>,
+    pub notes: Vec<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
 }
@@ -77,7 +79,12 @@ fn start_replay(
     progress: &Arc<Progress>,
 ) -> Result<StartedPort, Error> {
     let Some(replay) = replay else {
-        return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
+        return Ok(StartedPort {
+            sources: Vec::new(),
+            txqs: Vec::new(),
+            notes: Vec::new(),
+            gives_rss: false,
+        });
     };
     let Site { eal, plan, roles, .. } = *site;
     let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
@@ -95,7 +102,7 @@ fn start_replay(
     Ok(StartedPort {
         sources: vec![Source::Replay(Box::new(replay))],
         txqs: Vec::new(),
-        note: None,
+        notes: Vec::new(),
         gives_rss: false,
     })
 }
@@ -108,13 +115,14 @@ fn start_iface(
 ) -> Result<StartedPort, Error> {
     let Site { eal, plan, .. } = *site;
     let port_plan = &plan.ports[id];
-    let mut started = StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false };
+    let mut started =
+        StartedPort { sources: Vec::new(), txqs: Vec::new(), notes: Vec::new(), gives_rss: false };
     let Some(iface) = &port_plan.iface else { return Ok(started) };
     clocks.add(PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel }));
     let rx_queues = port_plan.rxq.unwrap_or(1);
     check_pool(site, id, port.name(), rx_queues)?;
     let tx_queues = if plan.is_sent_to(id) { tx_queues(site, id, u16::MAX) } else { 0 };
-    let Queues { rings, txqs } = port.start(port_plan, iface, tx_queues.into())?;
+    let Queues { rings, txqs, warnings } = port.start(port_plan, iface, tx_queues.into())?;
     if !rings.is_empty() {
         let pool =
             Mempool::create(eal, &format!("iface-{}", id.0), memory::port_pool(site.run(), id), None)?;
@@ -124,6 +132,7 @@ fn start_iface(
         }));
     }
     started.txqs.extend(txqs.into_iter().map(Some));
+    started.notes = warnings;
     Ok(started)
 }
 
@@ -193,7 +202,12 @@ fn start_port(
         written_len: port_plan.devargs.written_len(),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
-    let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
+    let why_split = (rx_queues > 1).then(|| port.spreading().why_split()).flatten();
+    let note = why_split.map(|why| Event::FlowsSplit {
+        port: port.name().to_owned(),
+        queues: rx_queues,
+        why: why.to_owned(),
+    });
     let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, site.run().may_need_time(id))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
@@ -213,7 +227,7 @@ fn start_port(
     let started = StartedPort {
         sources: sources.collect(),
         txqs: txqs.into_iter().map(Some).collect(),
-        note,
+        notes: note.into_iter().collect(),
         gives_rss,
     };
     clocks.add(match clock {
@@ -293,39 +307,36 @@ fn rx_clock(
 }
 
 /// Warnings of tunnels whose path is taken to carry more than their port does.
-pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
+pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<Event> {
     let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
         let Output::Port(port) = tool.output else { return None };
         let mtu = site.ports[port].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
-        let (name, port, counted) = (&tool.name, site.ports[port].name(), tool.copy.mtu);
-        Some(format!(
-            "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
-        ))
+        let (port, tool, path_mtu) = (site.ports[port].name().to_owned(), tool.name.clone(), tool.copy.mtu);
+        Some(Event::PathTooWide { tool, port, mtu: mtu.into(), path_mtu: path_mtu.into() })
     });
     narrow.collect()
 }
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
-pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
+pub(super) fn long_frames(port: &PortPlan) -> Option<Event> {
     let interface = port.devargs.argument("iface")?;
     if !port.is_ethdev() || port.rxq == Some(0) {
         return None;
     }
     let mtu = mtu_of(interface)?;
     let Driver { name: driver, most_mtu, .. } = port.devargs.driver()?;
-    let (most, fate) = match (Longest::of(&port.devargs), *most_mtu) {
-        (Some(longest), _) => {
-            (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
-        }
-        (None, Some(most)) => (most, "may receive nothing above it"),
+    let (most_mtu, are_cut) = match (Longest::of(&port.devargs), *most_mtu) {
+        (Some(longest), _) => (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), true),
+        (None, Some(most)) => (most, false),
         (None, None) => return None,
     };
-    (mtu > most).then(|| {
-        let name = &port.name;
-        format!(
-            "warning: port {name}: {interface} has an MTU of {mtu}, and {driver} takes {most}: it {fate}; use mtu {most}, or attach \
-             {interface} by net_pcap"
-        )
+    (mtu > most_mtu).then(|| Event::FramesTooLong {
+        port: port.name.clone(),
+        interface: interface.to_owned(),
+        mtu,
+        driver: (*driver).to_owned(),
+        most_mtu,
+        are_cut,
     })
 }
 
@@ -360,12 +371,12 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 pub(super) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,
-    notes: &mut Vec<String>,
+    moment: &mut Moment<'_>,
 ) -> ById<WireId, bool> {
     let is_untied = plan.wires.iter().map(|wire| {
         let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
         let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
-        notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+        moment.record(Event::LinksNotPropagated { wire: wire.name.clone(), error: error.to_string() });
         true
     });
     is_untied.collect()

@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::event::{Event, Polled};
 use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
@@ -331,27 +332,16 @@ impl Ways {
 }
 
 /// Which worker polls which ports, where there are several that each run to completion.
-pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<String> {
+pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<Event> {
     let Site { plan, roles, .. } = *site;
     if intakes.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
     let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port].name.as_str()).collect();
-        format!(
-            "lcore {} polls {}",
-            lcore.0,
-            if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
-        )
+        let ports = intakes.iter().map(|intake| plan.ports[intake.port].name.clone()).collect();
+        Polled { lcore: lcore.0, ports }
     };
-    let polled: Vec<String> = roles.lcores.iter().zip(intakes).map(polled).collect();
-    let is_idle = intakes.iter().any(Vec::is_empty);
-    let advice = if is_idle {
-        "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
-    } else {
-        ""
-    };
-    Some(format!("receive queues: {}{advice}", polled.join("; ")))
+    Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(intakes).map(polled).collect() })
 }
 
 /// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.

@@ -31,7 +31,6 @@ pub struct WatchState {
     pub rules: Vec<RuleActivity>,
     pub tools: Vec<ToolHealth>,
     pub groups: Vec<GroupHealth>,
-    pub events: Vec<EventEntry>,
 }
 
 /// What a snapshot is made of.
@@ -41,6 +40,7 @@ pub struct Report<'a> {
     pub ports: Vec<PortState>,
     pub lcores: Vec<(LcoreId, LcoreEntry)>,
     pub watch: WatchState,
+    pub events: Vec<EventEntry>,
     pub uptime: Duration,
     /// Whether both identities of the ledger hold. It is given, since it is judged on the counters from the very start.
     pub is_balanced: bool,
@@ -48,7 +48,7 @@ pub struct Report<'a> {
 
 /// Puts the names of the plan to its numbers.
 pub fn snapshot(report: Report<'_>) -> Snapshot {
-    let Report { plan, totals, ports, lcores, watch, uptime, is_balanced } = report;
+    let Report { plan, totals, ports, lcores, watch, events, uptime, is_balanced } = report;
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ports = plan.ports.entries().zip(ports).zip(&totals.ports);
     let ports = ports
@@ -84,7 +84,7 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         copies: totals.copies(plan),
         latency_ns: totals.latency(plan).latency(tsc_hz()),
         filter_engine: plan.filter_engine(),
-        events: watch.events,
+        events,
         balanced: is_balanced,
     }
 }

@@ -180,7 +180,7 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
             make_turn(&mut bench.workers()[worker], may_panic, &text);
         }
         match order.below(12) {
-            0 => bench.watch().into_iter().for_each(drop),
+            0 => bench.watch(),
             1 if !may_panic => bench.workers().iter_mut().for_each(|worker| {
                 worker.bypass();
             }),

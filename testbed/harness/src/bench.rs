@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::frames::udp;
 use crate::judges::{assert_balanced, number};
 use crate::lab::{Account, Ended, Lab, json_lines};
+use crate::log;
 use crate::pcap_files::{packets, pcap_bytes};
 use crate::programs::tapline;
 
@@ -81,9 +82,13 @@ impl Bench {
 
     /// How a program ended, with the statistics that it wrote.
     pub fn ended(&self, output: &Output) -> Ended {
-        let [stdout, stderr] =
-            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        Ended { status: output.status.code(), stdout, stderr, stats: self.lines() }
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ended {
+            status: output.status.code(),
+            stdout,
+            stderr: log::texts(&output.stderr),
+            stats: self.lines(),
+        }
     }
 
     /// Every whole line of statistics so far.

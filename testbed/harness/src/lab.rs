@@ -11,6 +11,7 @@ use serde_json::Value;
 use tapline_api::snapshot::Snapshot;
 
 use crate::judges::{assert_balanced, assert_no_panics, number};
+use crate::log;
 use crate::programs::tapline;
 
 /// EAL as tests need it: no root, no huge pages, nothing left behind, several at a time.
@@ -122,10 +123,11 @@ impl Lab {
     }
 
     fn text(&self, name: &str) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path(name)).unwrap_or_default()).into_owned()
+        let text = std::fs::read(self.path(name)).unwrap_or_default();
+        if name == "stderr" { log::texts(&text) } else { String::from_utf8_lossy(&text).into_owned() }
     }
 
-    /// What a started program has printed to standard output or, with "stderr", error so far.
+    /// What a started program has printed to standard output or, with "stderr", error so far: of log lines the text.
     pub fn printed(&self, stream: &str) -> String {
         self.text(stream)
     }

@@ -14,6 +14,8 @@ pub mod judges;
 pub mod lab;
 /// Kernel interfaces and network namespaces.
 pub mod links;
+/// The text of log lines.
+pub mod log;
 /// Capture files, written and read back by libpcap.
 pub mod pcap_files;
 /// The program under test, and those that judge it.

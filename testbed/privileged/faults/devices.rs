@@ -456,7 +456,7 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     println!("out: {}", run.last()["tools"]["out"]);
     assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
     // the kernel takes the link down first, and a look may see that
-    let is_removal = |line: &str| line.starts_with("port tap: ") && line.ends_with(" -> removed");
+    let is_removal = |line: &str| line.starts_with("warning: port tap: ") && line.ends_with(" -> removed");
     assert!(run.stderr.lines().any(is_removal), "{}", run.stderr);
 }
 

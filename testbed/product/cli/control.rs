@@ -115,7 +115,7 @@ fn a_change_that_takes_long_is_given_up_at_the_prompt_and_the_broker_goes_on() {
             ("show plan", "rule 1 from in"),
             (&slow, "planning: libpcap compiles the filters"),
             ("cancel", "the change was given up; the plan stays as it is"),
-            ("rule create 3 from in match \"udp\" to t", "plan exchanged: 2 rules"),
+            ("rule create 3 from in match \"udp\" to t", "plan changed: 2 rules"),
             ("quit", ""),
         ],
     );
@@ -376,7 +376,7 @@ fn show_filters_shows_each_name_with_its_expression() {
         &pipeline,
         &[
             ("show filters", "filter list: file list.txt\n"),
-            ("filter modify web \"icmp\"", "plan exchanged"),
+            ("filter modify web \"icmp\"", "plan changed"),
             ("show filters", "icmp"),
             ("quit", ""),
         ],

@@ -51,7 +51,7 @@ impl Counter {
 
 /// One worker's counters.
 ///
-/// Those of rules are of one plan; the others go on when rules are exchanged ([`WorkerCounters::for_rules`]).
+/// Those of rules are of one plan; the others go on when rules are changed ([`WorkerCounters::for_rules`]).
 pub struct WorkerCounters {
     pub rules: ById<RuleId, RuleCounters>,
     pub dedups: ById<RuleId, Option<Arc<Tally>>>,

@@ -1,6 +1,6 @@
-//! Exchange: hands a worker its part of another plan, and takes back its part of the one before.
+//! Swap: hands a worker its part of another plan, and takes back its part of the one before.
 //!
-//! The control thread prepares a `PlanPart` for each worker and leaves it in the worker's `Exchange`; a worker that is told
+//! The control thread prepares a `PlanPart` for each worker and leaves it in the worker's `Swap`; a worker that is told
 //! that something changed (`swap::published`) looks there between two turns, trades the parts, and leaves the old one to be dropped
 //! by the control thread. No burst is judged by half of a plan, and no worker allocates or frees much.
 
@@ -76,12 +76,12 @@ impl PlanPart {
 
 /// Where the control thread leaves a worker's next part, and finds the last one.
 #[derive(Default)]
-pub struct Exchange {
+pub struct Swap {
     next: Mutex<Option<Box<PlanPart>>>,
     last: Mutex<Option<Box<PlanPart>>>,
 }
 
-impl Exchange {
+impl Swap {
     /// control: leaves a part, which the worker takes once its [`LiveView`] tells of a change.
     pub fn offer(&self, part: Box<PlanPart>) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);

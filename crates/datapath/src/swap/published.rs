@@ -50,7 +50,7 @@ impl LiveCell {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// control: wakes every worker, so that it looks for another part in its `Exchange`; the state stays as it is.
+    /// control: wakes every worker, so that it looks for another part in its `Swap`; the state stays as it is.
     pub fn wake(&self) {
         // the lock orders it behind a publication
         let _current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

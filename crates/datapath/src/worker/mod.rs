@@ -46,7 +46,7 @@ use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
 use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
-use super::swap::plan_part::{Exchange, StageBuffers};
+use super::swap::plan_part::{StageBuffers, Swap};
 use super::swap::published::LiveView;
 use super::work_plan::{Idle, WorkPlan};
 use tapline_api::words::{Disposition, Stage};
@@ -113,7 +113,7 @@ pub struct Worker {
     pub states: ById<RuleId, RuleState>,
     pub live: LiveView,
     /// Where its part of another plan comes from.
-    pub exchange: Arc<Exchange>,
+    pub swap: Arc<Swap>,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
@@ -406,7 +406,7 @@ impl Worker {
     #[cold]
     #[inline(never)]
     fn adopt(&mut self, buffers: &mut TurnBuffers) {
-        if let Some(mut part) = self.exchange.take() {
+        if let Some(mut part) = self.swap.take() {
             part.carry_over(&mut self.states, &self.counters);
             // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
             swap(&mut self.plan, &mut part.plan);
@@ -420,7 +420,7 @@ impl Worker {
             for (tool, limits) in part.limits.drain(..) {
                 self.outlets.egresses[tool.egress()].set_limits(limits);
             }
-            self.exchange.give_back(part);
+            self.swap.give_back(part);
         }
         if let Some(maker) = &mut self.maker {
             maker.adopt(self.live.get());

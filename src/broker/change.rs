@@ -1,4 +1,4 @@
-//! Reload: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
+//! Change: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
 //!
 //! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between
 //! two of its bursts ([`tapline_datapath::swap::plan_part`]), and the parts before are dropped here.
@@ -10,6 +10,7 @@ use super::start::fixed::refused;
 use super::start::memory::check_tables;
 use super::start::rules::state_of;
 use super::{Broker, Error};
+use crate::plan::diff::{diff, keeps_ids};
 use crate::plan::value::{RulePlan, ToolPlan};
 use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::Maker;
@@ -57,35 +58,22 @@ fn changed_limits(
     changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()
 }
 
-/// Returns whether a plan has the ports, tools, groups and wires of the one before.
-fn keeps_all_but_rules(before: &Plan, after: &Plan) -> bool {
-    let (ports, known) = (after.ports.iter(), before.ports.iter());
-    let has_ports = ports.map(|port| &port.name).eq(known.map(|port| &port.name));
-    let (tools, known) = (after.tools.iter(), before.tools.iter());
-    let has_tools = tools.map(|tool| &tool.name).eq(known.map(|tool| &tool.name));
-    let (groups, known) = (after.groups.iter(), before.groups.iter());
-    let has_groups = groups.map(|group| &group.name).eq(known.map(|group| &group.name));
-    has_ports && has_tools && has_groups && after.wires == before.wires
-}
-
 impl Broker {
-    /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says
-    /// whether all do. Gives lines for the log.
+    /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`swapping`] says
+    /// whether all do.
     ///
-    /// [`exchanging`]: Self::exchanging
+    /// [`swapping`]: Self::swapping
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn exchange(&mut self, plan: Arc<Plan>) -> Result<Vec<String>, Error> {
-        if let Some(lcore) = self.exchanging() {
-            return Err(Error::NotExchanged(format!(
+    pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
+        if let Some(lcore) = self.swapping() {
+            return Err(Error::NotChanged(format!(
                 "lcore {} has not taken up the change before; try again",
                 lcore.0
             )));
         }
-        if !keeps_all_but_rules(&self.plan, &plan) {
-            return Err(refused("a running plan keeps its ports, tools, groups and wires"));
-        }
+        self.check_taken_up(&plan)?;
         let work = self.working();
         self.fixed.check(Run { plan: &plan, options: &self.options }, work)?;
         check_tables(&plan, work)?;
@@ -94,12 +82,28 @@ impl Broker {
         // from here on nothing fails
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
-        let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
+        let cell = self.watch.change(&plan, &before, &mut self.events.at(clock::now_ns()));
         let counters = self.offer(&plan, &rules, makers);
         cell.wake();
         self.account.go_on(rules, counters);
         self.plan = plan;
-        Ok(log)
+        Ok(())
+    }
+
+    /// # Errors
+    /// The first change that a broker that runs does not take up.
+    fn check_taken_up(&self, plan: &Plan) -> Result<(), Error> {
+        let changes = diff(&self.plan, plan);
+        let keeps_ids = keeps_ids(&self.plan, plan);
+        match changes.iter().find(|change| !change.is_taken_up()) {
+            Some(change) => Err(refused(&format!(
+                "a running plan keeps its settings, ports, tools, groups and wires: {change}"
+            ))),
+            None if !keeps_ids => {
+                Err(refused("a running plan keeps its ports, tools, groups and wires in their order"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The number of workers that judge packets.
@@ -113,7 +117,7 @@ impl Broker {
         let run = Run { plan, options: &self.options };
         makers(&self.machine.eal, run, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
             |error| {
-                Error::NotExchanged(format!("a rule edits copies, and there is no room for them: {error}"))
+                Error::NotChanged(format!("a rule edits copies, and there is no room for them: {error}"))
             },
         )
     }
@@ -144,7 +148,7 @@ impl Broker {
             if let Some(maker) = &mut maker {
                 maker.send_to(self.watch.next_hops());
             }
-            handle.exchange.offer(Box::new(PlanPart {
+            handle.swap.offer(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
                 states: states.into(),
                 maker,
@@ -181,7 +185,7 @@ impl Broker {
     }
 
     /// The first worker that has not yet taken up the last change.
-    pub fn exchanging(&self) -> Option<LcoreId> {
+    pub fn swapping(&self) -> Option<LcoreId> {
         let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
         Some(self.workers.handles[late].lcore)
     }

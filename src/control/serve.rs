@@ -1,0 +1,146 @@
+//! The control socket as a front end of the session: lines become requests, replies and events become lines.
+//!
+//! A client's requests are answered in their order, one after another; those of several clients by turns.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::lines::Line;
+use super::session::{Answer, Session, Ticket};
+use super::socket::rpc::{self, Call, Form, Subscribe, Topic};
+use super::socket::{ClientId, Received, Socket};
+use tapline_api::access::Principal;
+use tapline_api::request::Reply;
+
+/// How long requests are answered without a look at the rest of the broker.
+const LIMIT: Duration = Duration::from_millis(2);
+
+/// The clients of a control socket, and what they wait for.
+pub struct Server {
+    socket: Socket,
+    /// What the broker is called.
+    name: String,
+    pending: HashMap<Ticket, (ClientId, Form)>,
+    subscriptions: Vec<Subscription>,
+}
+
+/// What a client wants to be told.
+struct Subscription {
+    client: ClientId,
+    topic: Topic,
+    interval: Duration,
+    /// When statistics are due.
+    next: Instant,
+}
+
+impl Server {
+    pub fn new(socket: Socket, name: String) -> Self {
+        Self { socket, name, pending: HashMap::new(), subscriptions: Vec::new() }
+    }
+
+    /// Answers what clients have asked for, for a short time. Returns whether more may wait.
+    pub fn serve(&mut self, session: &mut Session) -> bool {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let received = self.socket.take();
+            if received.is_empty() {
+                return false;
+            }
+            for Received { client, line } in received {
+                self.handle(session, client, line);
+            }
+            if Instant::now() >= until {
+                return true;
+            }
+        }
+    }
+
+    fn handle(&mut self, session: &mut Session, client: ClientId, line: Line) {
+        let Some(principal) = self.socket.principal(client) else { return };
+        let Line::Whole(line) = line else {
+            let most = super::socket::MOST_LINE_BYTES;
+            let reply = Reply::refused(format!(
+                "error: the line is longer than {most} bytes; the connection ends\n"
+            ));
+            self.socket.answer(client, rpc::reply(&Form::Text, &reply));
+            return self.socket.close(client);
+        };
+        let (call, form) = match rpc::read(line) {
+            Ok(read) => read,
+            Err(wrong) => return self.socket.answer(client, wrong),
+        };
+        match call {
+            Call::Session(request) => match session.handle(&principal, request) {
+                Answer::Now(reply) => self.socket.answer(client, rpc::reply(&form, &reply)),
+                Answer::Later(ticket) => {
+                    self.pending.insert(ticket, (client, form));
+                }
+            },
+            Call::Hello => self.socket.answer(client, rpc::result(&form, self.hello(&principal))),
+            Call::Subscribe(subscribe) => self.subscribe(client, &form, &subscribe),
+            Call::Exit => {
+                self.socket.answer(client, rpc::reply(&form, &Reply::done("")));
+                self.socket.close(client);
+            }
+        }
+    }
+
+    fn hello(&self, principal: &Principal) -> serde_json::Value {
+        json!({
+            "schema": "tapline.hello/1",
+            "broker": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "protocol": rpc::PROTOCOL,
+            "pid": std::process::id(),
+            "user": principal.user,
+            "uid": principal.uid,
+            "role": principal.role,
+            "peek": principal.has_peek,
+            "methods": rpc::METHODS,
+        })
+    }
+
+    fn subscribe(&mut self, client: ClientId, form: &Form, subscribe: &Subscribe) {
+        let interval = Duration::from_secs_f64(subscribe.interval);
+        self.subscriptions.retain(|known| (known.client, known.topic) != (client, subscribe.to));
+        self.subscriptions.push(Subscription {
+            client,
+            topic: subscribe.to,
+            interval,
+            next: Instant::now(),
+        });
+        self.socket.answer(
+            client,
+            rpc::result(form, json!({ "subscribed": format!("{:?}", subscribe.to).to_lowercase() })),
+        );
+    }
+
+    /// Answers a request that was given a ticket. Returns whether it was one of ours.
+    pub fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool {
+        let Some((client, form)) = self.pending.remove(&ticket) else { return false };
+        self.socket.answer(client, rpc::reply(&form, reply));
+        true
+    }
+
+    /// Tells subscribers what is due. Who reads too slowly gets the newest statistics alone.
+    pub fn publish(&mut self, session: &Session) {
+        let socket = &self.socket;
+        self.subscriptions.retain(|subscription| socket.is_there(subscription.client));
+        let now = Instant::now();
+        let mut stats = None;
+        for subscription in &mut self.subscriptions {
+            match subscription.topic {
+                Topic::Stats if now >= subscription.next => {
+                    let line =
+                        stats.get_or_insert_with(|| rpc::notification("stats", &session.stats_line()));
+                    if socket.send(subscription.client, line.clone()) {
+                        subscription.next = now + subscription.interval;
+                    }
+                }
+                Topic::Stats | Topic::Events => {}
+            }
+        }
+    }
+}

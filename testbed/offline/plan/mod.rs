@@ -1,0 +1,22 @@
+//! Plans: the same of the same text, of nothing but what their caller gives, and compared with each other.
+
+/// What makes one plan another, by a table of every option and by a model.
+mod diff;
+/// Pipelines of what the language has, and what one object less, more or different makes of them.
+mod pipelines;
+/// Plans of the same text and the same surroundings are equal.
+mod repeat;
+/// Callers that may name the files of one folder, or none.
+mod surroundings;
+/// Reading nothing of the world but where a table says so.
+mod world;
+
+use tapline::plan::{Plan, Surroundings, plan};
+use tapline_lang::parse_text;
+
+/// The plan of a text that is right.
+fn planned(text: &str) -> Plan {
+    let mut parsed = parse_text("test.pipe", text, &[]);
+    plan(&mut parsed, &Surroundings::fixed())
+        .unwrap_or_else(|| panic!("{}\n{text}", parsed.diagnostics.render(&parsed.sources)))
+}
