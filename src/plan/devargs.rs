@@ -6,7 +6,7 @@ use std::path::Path;
 use super::surroundings::Surroundings;
 use tapline_capture::{Compression, LinkType, Reader};
 use tapline_datapath::receive::replay;
-use tapline_dpdk::driver::{Argument, Devargs, Driver};
+use tapline_dpdk::driver::{Argument, DRIVERS, Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
 use tapline_lang::files::{Files, Stream};
 use tapline_lang::suggest::nearest;
@@ -165,6 +165,20 @@ pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, S
     unknown.map(|name| (*driver, name, advice(name))).collect()
 }
 
+/// What a virtual device was most likely to be called that begins with the name of no driver that is known.
+pub(super) fn misspelt_driver(devargs: &str) -> Option<String> {
+    let devargs = Devargs::new(devargs);
+    let device = devargs.device();
+    let name = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    let is_virtual = devargs.driver().is_none() && !name.contains([':', '.', '/']);
+    let near = nearest(name, DRIVERS.iter().map(|driver| driver.name)).filter(|_| is_virtual)?;
+    Some(match near {
+        // its interface stands behind a colon
+        "iface" => "iface:INTERFACE".to_owned(),
+        near => format!("{near}{}", &device[name.len()..]),
+    })
+}
+
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
 pub(super) fn oversized_packets(devargs: &Devargs) -> Option<String> {
     let Driver { name, .. } = devargs.driver().filter(|driver| driver.makes_packets)?;
@@ -177,7 +191,7 @@ pub(super) fn oversized_packets(devargs: &Devargs) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Devargs, device_files, interfaces, oversized_packets, unknown_arguments};
+    use super::{Devargs, device_files, interfaces, misspelt_driver, oversized_packets, unknown_arguments};
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
@@ -228,6 +242,17 @@ mod tests {
             unknown_arguments(&Devargs::new("net_null0,speed=1"))[0].2,
             "it takes size, copy, no-rx"
         );
+    }
+
+    #[test]
+    fn a_misspelt_driver_is_told_and_what_is_none_is_not() {
+        assert_eq!(misspelt_driver("net_af_pakcet0,iface=eth0").as_deref(), Some("net_af_packet0"));
+        assert_eq!(misspelt_driver("vdev:net_pcpa12").as_deref(), Some("net_pcap12"));
+        for other in
+            ["net_pcap0", "net_bonding0,mode=1", "0000:03:00.0", "03:00.0", "iface:eth0", "net_vhost0"]
+        {
+            assert_eq!(misspelt_driver(other), None, "{other}");
+        }
     }
 
     #[test]

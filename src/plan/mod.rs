@@ -14,6 +14,8 @@ pub mod devargs;
 pub mod diff;
 /// What is read and written, in one table.
 mod files;
+/// Interfaces that are shared, or not there.
+mod interfaces;
 /// How many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.

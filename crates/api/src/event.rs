@@ -456,7 +456,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of the start: of memory, lcores and what drivers and interfaces do to frames.
+    /// Writes an event of the start: of memory, lcores and devices.
     fn write_start(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::OrdinaryPages { free_mib, needed_mib, pages } => write!(
@@ -508,6 +508,17 @@ impl Event {
                 f,
                 "tool {tool}: port {port} has an MTU of {mtu}, and its path is taken to carry {path_mtu}; use mtu {mtu}"
             ),
+            Event::LinksNotPropagated { wire, error } => {
+                write!(f, "wire {wire}: links are not propagated: {error}")
+            }
+            Event::DpdkLogged { line } => write!(f, "dpdk: {line}"),
+            _ => self.write_frames(f),
+        }
+    }
+
+    /// Writes an event of what drivers and interfaces do to frames.
+    fn write_frames(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Event::FramesTooLong { port, interface, mtu, driver, most_mtu, are_cut } => {
                 let fate = if *are_cut {
                     "cuts frames above it without a word"
@@ -556,10 +567,6 @@ impl Event {
                 "port {port}: net_pcap does not notice when {path}, a pipe, is not read any more, and counts what is lost as sent; a tool \
                  with `capture {path}` does notice"
             ),
-            Event::LinksNotPropagated { wire, error } => {
-                write!(f, "wire {wire}: links are not propagated: {error}")
-            }
-            Event::DpdkLogged { line } => write!(f, "dpdk: {line}"),
             _ => self.write_change(f),
         }
     }

@@ -33,6 +33,8 @@ pub struct Driver {
     /// they are received, and are not sent; what fits is less by the headers of a slot, which `receive::af_packet_cut` and
     /// `egress::mtu` of the data path know. A driver that cuts frames by another rule needs a field of its own.
     pub tpacket_slot: Option<u32>,
+    /// It joins IP fragments, loses those that lack others, and gives every VLAN tag the type 0x8100.
+    pub changes_frames: bool,
     /// Where the kernel counts what the driver lost without a word.
     pub kernel_counter: KernelCounter,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
@@ -93,6 +95,7 @@ const PLAIN: Driver = Driver {
     own_rings: None,
     takes: Takes::All,
     tpacket_slot: None,
+    changes_frames: false,
     kernel_counter: KernelCounter::None,
     by_libpcap: false,
     pairs_queues: false,
@@ -166,6 +169,8 @@ pub static DRIVERS: [Driver; 8] = [
         copies_packets: true,
         takes: KERNEL,
         tpacket_slot: Some(2048),
+        // its fanout group is of PACKET_FANOUT_FLAG_DEFRAG; `eth_af_packet_rx` calls rte_vlan_insert, which knows one type
+        changes_frames: true,
         kernel_counter: KernelCounter::PacketSockets,
         ..PLAIN
     },

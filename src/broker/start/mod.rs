@@ -42,8 +42,8 @@ use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{LcoreRoles, place};
 use ports::{
-    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
-    start_ports, untied_wires, wait_for_links,
+    attach, changed_frames, interface_mtu, long_frames, narrow_ports, pci_address,
+    set_replays_beside_each_other, start_ports, untied_wires, wait_for_links,
 };
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{intakes, outlets, receive_queues};
@@ -169,6 +169,7 @@ pub(super) fn assemble(
     let mut moment = events.at(clock::now_ns());
     let notes = narrow_ports(&site).into_iter();
     let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(plan.ports.iter().filter_map(changed_frames));
     let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
     let notes = notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes)));
     notes.for_each(|note| moment.record(note));

@@ -340,6 +340,16 @@ pub(super) fn long_frames(port: &PortPlan) -> Option<Event> {
     })
 }
 
+/// A warning where a port's driver changes what comes by its kernel interface.
+pub(super) fn changed_frames(port: &PortPlan) -> Option<Event> {
+    let driver = port.devargs.driver().filter(|driver| driver.changes_frames && port.rxq != Some(0))?;
+    Some(Event::FramesChanged {
+        port: port.name.clone(),
+        interface: port.devargs.kernel_interface()?.to_owned(),
+        driver: driver.name.to_owned(),
+    })
+}
+
 /// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
 pub(super) fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
     const LONGEST: u64 = 10_000_000_000;

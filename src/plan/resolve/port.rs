@@ -91,6 +91,17 @@ impl<'a> Resolver<'a> {
                     .label("expected a device of its own, such as net_pcap0, net_pcap1"),
             );
         }
+        if matches!(port.device.value, Device::Devargs(_))
+            && devargs.driver().is_none()
+            && (self.surroundings.hardware_type)(device).is_some()
+        {
+            let message = format!("`{device}` is an interface of the kernel, and no device of DPDK's");
+            self.error(
+                Diagnostic::error(port.device.span, message)
+                    .label(format!("expected `iface:{device}`"))
+                    .help(format!("write: port attach {} iface:{device}", port.name.value)),
+            );
+        }
         if let Some(message) = oversized_packets(devargs) {
             let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
             self.error(Diagnostic::error(port.device.span, message).label(label));
