@@ -1,8 +1,14 @@
 //! Interfaces of the kernel as ports (`iface:`): what tcpreplay sends on one end of a veth pair is what Tapline receives at the other,
 //! frame by frame and byte by byte, as tcpdump beside it does; received and missed are what the interface counted.
 
-/// Frames of every kind and length, one queue and several, loopback.
+/// Offloads that change frames.
+mod offloads;
+/// Frames of every kind and length, one queue and several, loopback; links that flap, interfaces that go, rings that are full.
 mod receive;
+/// Tools on interfaces.
+mod send;
+/// What is said of interfaces that cannot be had, or are shared.
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
