@@ -1,6 +1,6 @@
 //! Tapline: a network packet broker on DPDK that accounts for every packet.
 //!
-//! What a user writes becomes a plan, a plan becomes a running broker. What carries packets, and what reads files, stands below, in
+//! A user's text becomes a plan, and a plan becomes a running broker. The code that carries packets or reads files stands below, in
 //! `crates/`; `CONTRIBUTING.md` shows all floors.
 #![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
@@ -18,5 +18,5 @@ mod floors;
 pub mod health;
 /// Pipeline file -> plan: names become ids, mistakes become diagnostics.
 pub mod plan;
-/// What is shown of counters: sums, the two identities, snapshots, tables.
+/// Shows counters: sums, the two identities, snapshots, tables.
 pub mod report;

@@ -15,13 +15,13 @@ use tapline_packet::by_id::ById;
 pub(super) struct Account {
     /// Those of each worker.
     pub counters: Vec<Arc<WorkerCounters>>,
-    /// Of the capture writers, where there are any.
+    /// The counters of the capture writers, if there are any.
     pub writers: Option<Arc<WriterCounters>>,
     /// Totals at the last `clear stats`.
     pub cleared: Option<Totals>,
-    /// By port: what the drivers had counted then.
+    /// The counters of each port's driver at that time.
     pub cleared_drivers: ById<PortId, DriverStats>,
-    /// By rule: what it counted under plans before.
+    /// The sums that each rule counted under plans before.
     pub past: ById<RuleId, RuleTotals>,
     /// The plan before, while workers may still have it.
     pub retiring: Option<Retiring>,
@@ -90,7 +90,7 @@ impl Account {
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
     }
 
-    /// What was counted from the start on.
+    /// Gives what was counted from the start on.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::of(&self.counters);
         if let Some(writers) = &self.writers {
@@ -106,16 +106,16 @@ impl Account {
 
 /// The plan before, while workers may still have it.
 pub(super) struct Retiring {
-    /// By worker.
+    /// Each worker has traded its part.
     pub is_over: Vec<bool>,
-    /// What the workers counted under it, by worker.
+    /// The counters of each worker under that plan.
     pub counters: Vec<Arc<WorkerCounters>>,
-    /// By rule of the new plan: its place in the one before, and which parts of its state go on.
+    /// For each rule of the new plan: its place in the one before, and which parts of its state go on.
     pub rules: ById<RuleId, Option<CarriedOver>>,
 }
 
 impl Retiring {
-    /// By rule of the new plan: what it counted under the one before and no longer counts itself.
+    /// Gives for each rule of the new plan what it counted under the one before and no longer counts itself.
     fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
         let of_rule = |(to, carried): (RuleId, &Option<CarriedOver>)| {
             let Some(carried) = carried else { return RuleTotals::default() };

@@ -27,7 +27,7 @@ use tapline_packet::by_id::ById;
 // fields are dropped in their order: workers before ports
 pub struct Bench {
     workers: Vec<Led>,
-    /// By port.
+    /// A transmit queue of each port that nobody sends on, if there is one.
     spare: ById<PortId, Option<TxQueue>>,
     broker: Broker,
 }
@@ -71,7 +71,7 @@ impl Bench {
         burst.transmit_all(txq)
     }
 
-    /// What the control thread does every few milliseconds.
+    /// Does what the control thread does every few milliseconds.
     pub fn watch(&mut self) {
         self.broker.watch();
     }

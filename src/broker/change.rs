@@ -34,7 +34,7 @@ fn carry_over(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> 
     }
 }
 
-/// By rule of `after`: its namesake in `before`. Both are ascending.
+/// Gives for each rule of `after` its namesake in `before`. Both are ascending.
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,
@@ -48,7 +48,7 @@ fn namesakes(
     after.entries().map(carried_over_of).collect()
 }
 
-/// What the queues of tools admit whose thresholds are others than before.
+/// Gives the limits of those tools' queues whose thresholds are others than before.
 fn changed_limits(
     tools: &ById<ToolId, ToolPlan>,
     before: &ById<ToolId, ToolPlan>,
@@ -111,7 +111,7 @@ impl Broker {
         self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
     }
 
-    /// By worker: what makes a plan's copies, where the worker makes any.
+    /// Makes for each worker what makes a plan's copies, if the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
         let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
         let run = Run { plan, options: &self.options };
@@ -163,7 +163,7 @@ impl Broker {
         counters
     }
 
-    /// What rules of `plan` begin with on a worker that has such a `share`; what goes on from the plan before is not made.
+    /// Makes the state that rules of `plan` begin with on a worker with this `share`, without what goes on from the plan before.
     fn states_of(
         &self,
         plan: &Plan,
@@ -191,7 +191,7 @@ impl Broker {
     }
 }
 
-/// What a worker counts in that counted in `own` before: a dedup that goes on keeps its tally.
+/// Makes the counters of a worker that counted in `own` before. A dedup that goes on keeps its tally.
 fn counters_after(
     own: &WorkerCounters,
     states: &[RuleState],

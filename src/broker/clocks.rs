@@ -60,10 +60,10 @@ impl Tracked {
     }
 }
 
-/// What times a port's packets have.
+/// The times that a port's packets have.
 pub enum PortClock {
     Poll,
-    /// Of the capture, or of the kernel that captures: by its name in statistics.
+    /// The times of the capture, or of the kernel that captures, by their name in statistics.
     Given(TimeSource),
     Nic(NicClock),
 }
@@ -75,7 +75,7 @@ pub struct NicClock {
 }
 
 impl NicClock {
-    /// Of a started port; `None` where the driver does not let the counter be read.
+    /// Makes the clock of a started port; `None` if the driver does not let the counter be read.
     pub fn new(port: &Port) -> Option<Self> {
         port.start_clock();
         port.read_clock()?;
@@ -90,9 +90,9 @@ impl NicClock {
 /// All counters that are read while a plan runs.
 pub struct Clocks {
     tsc: Tracked,
-    /// By port.
+    /// The clock of each port.
     ports: ById<PortId, PortClock>,
-    /// What the system's clock follows, where it is kept.
+    /// The reference that the system's clock follows, if it is kept.
     reference: ClockQuality,
     quality: ClockQuality,
     next: Duration,
@@ -142,7 +142,7 @@ impl Clocks {
         }
     }
 
-    /// What statistics show of a port's clock.
+    /// Gives the statistics of a port's clock.
     pub fn state(&self, port: PortId) -> ClockState {
         match self.ports.get(port) {
             Some(PortClock::Nic(nic)) => nic.tracked.state(TimeSource::Nic, self.quality, true),

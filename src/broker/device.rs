@@ -1,4 +1,4 @@
-//! What stands behind a port: a device that DPDK drives, an interface of the kernel, or a capture that is replayed.
+//! The device behind a port: one that DPDK drives, an interface of the kernel, or a capture that is replayed.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ impl Device {
         }
     }
 
-    /// What becomes of its link; `None` for a replay, which has none.
+    /// Gives the state of its link; `None` for a replay, which has none.
     pub fn link_state(&self) -> Option<LinkState> {
         if matches!(self, Device::Replay { .. }) {
             return None;
@@ -125,7 +125,7 @@ impl Device {
         })
     }
 
-    /// What a replay has read so far, if packets of it are due for which there is no mbuf.
+    /// Gives the number of packets that a replay has read so far, if packets of it are due for which there is no mbuf.
     pub fn starved(&self) -> Option<u64> {
         match self {
             Device::Replay { progress, .. } => progress.is_starved().then(|| progress.packets.get()),

@@ -18,7 +18,7 @@ const COUNT_LIMIT: Duration = Duration::from_secs(2);
 impl Broker {
     /// Drains the tools, for at most [`DRAIN_LIMIT`], and ends the workers. What could not be sent is dropped and counted.
     ///
-    /// What came too late for the last look is among the [`events`](Self::events) afterwards.
+    /// Events that came too late for the last look are among the [`events`](Self::events) afterwards.
     ///
     /// # Errors
     /// If a worker did not end well.

@@ -1,4 +1,4 @@
-//! What the control thread looks at every few milliseconds: workers, tools, wires, files, and what drivers do to frames.
+//! The work of the control thread every few milliseconds: it looks at workers, tools, wires, files, and what drivers do to frames.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
-/// What the control thread watches, by worker, tool and wire.
+/// The state of the control thread's watches over workers, tools and wires.
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
     pub(super) watchdogs: Vec<Watchdog>,
-    /// Of the queue and of the utilisation.
+    /// The alarms of the queue and of the utilisation.
     pub(super) alarms: ById<ToolId, [Alarm; 2]>,
-    /// By tool: what it was sent of late.
+    /// The packets that each tool was sent of late.
     pub(super) usage: ById<ToolId, Usage>,
     /// The time that tools are judged by.
     pub(super) pace: Pace,
@@ -40,7 +40,7 @@ pub(super) struct Guards {
     pub(super) untied: ById<WireId, bool>,
     /// Ports whose driver was seen to cut frames.
     pub(super) cut: ById<PortId, bool>,
-    /// By port: what a replay without mbufs had read at the last look, and whether that was said.
+    /// For each port: what a replay without mbufs had read at the last look, and whether that was said.
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
 }
 
@@ -52,7 +52,7 @@ impl Broker {
     /// [`events`](Self::events) afterwards.
     pub fn watch(&mut self) {
         let now_ns = clock::now_ns();
-        self.record_log();
+        self.record_log(now_ns);
         self.account.collect(&self.workers.handles);
         self.watch.keep_schedules(&mut self.events.at(now_ns));
         let now = self.started.elapsed();
@@ -91,8 +91,7 @@ impl Broker {
     }
 
     /// Records what DPDK and its drivers logged since the last call.
-    pub(super) fn record_log(&mut self) {
-        let now_ns = clock::now_ns();
+    fn record_log(&mut self, now_ns: u64) {
         for line in self.machine.eal.log() {
             self.events.record(now_ns, Event::DpdkLogged { line });
         }
@@ -244,7 +243,7 @@ impl Broker {
         let now_ns = clock::now_ns();
         self.watch_cuts(now_ns);
         self.watch_panics(now_ns);
-        self.record_log();
+        self.record_log(now_ns);
     }
 
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.

@@ -13,24 +13,24 @@ use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
 use tapline_packet::by_id::ById;
 
-/// What a plan runs on.
+/// The devices, clocks and files that a plan runs on.
 pub(super) struct Machine {
-    /// By port of the plan, as all lists that follow.
+    /// The devices, by port of the plan, as in all lists that follow.
     pub ports: ById<PortId, Device>,
     pub clocks: Clocks,
     /// The MTU that its frames are judged by, where it is a kernel interface.
     pub mtus: ById<PortId, Option<u32>>,
     /// The files that net_pcap writes.
     pub written: ById<PortId, Option<Written>>,
-    /// By receive queue: what was counted where tunnels end.
+    /// The counters of tunnels that end, for each receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
     pub eal: Eal,
-    /// What the plan's tools and ports write.
+    /// The files that the plan's tools and ports write.
     pub outputs: Outputs,
 }
 
 impl Machine {
-    /// What statistics show of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
+    /// Gives the statistics of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
     pub(super) fn states(&self, plan: &Plan, cleared: &ById<PortId, DriverStats>) -> Vec<PortState> {
         let states = self.ports.entries().map(|(id, port)| PortState {
             driver_name: port.driver_name().to_owned(),
@@ -50,7 +50,7 @@ impl Machine {
         if plan.is_spread(port) { ClockState { latency_from: TimeSource::Ring, ..state } } else { state }
     }
 
-    /// What a port's driver counts, and what of it is missing in the file that it wrote.
+    /// Gives the counters of a port's driver, and what of it is missing in the file that it wrote.
     pub(super) fn driver_stats(&self, port: PortId) -> DriverStats {
         let stats = self.ports[port].stats();
         let missing = self.written[port].as_ref().map_or(0, Written::missing);

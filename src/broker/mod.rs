@@ -101,9 +101,9 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
     unwritten: Vec<(ToolId, u64)>,
-    /// What happened, from what was decided at the start on.
+    /// The events, from what was decided at the start on.
     events: Events,
-    /// What went wrong while running: recorded once, and remembered for the exit status.
+    /// The failures while running: recorded once, and remembered for the exit status.
     failures: Vec<Event>,
     started: Instant,
     fixed: Fixed,
@@ -134,7 +134,7 @@ impl Broker {
         &self.plan
     }
 
-    /// What happened, from what was decided at the start on: memory, placement of workers.
+    /// Gives the events, from what was decided at the start on: memory, placement of workers.
     pub fn events(&self) -> &Events {
         &self.events
     }

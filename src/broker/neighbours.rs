@@ -30,27 +30,27 @@ use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 pub struct Neighbours {
     ports: Vec<Neighbourhood>,
     probes: Vec<Probe>,
-    /// Of the probes: it stands still while workers rest.
+    /// The clock of the probes, which stands still while workers rest.
     clock_ns: u64,
-    /// When it was looked at, unless workers rested since.
+    /// The time at which it was looked at, unless workers rested since.
     looked_ns: Option<u64>,
 }
 
 /// One port.
 pub struct Neighbourhood {
     pub port: PortId,
-    /// Where something for Tapline may come.
+    /// The queue of frames for Tapline itself, if some may come.
     pub local_frames: Option<Arc<LocalFrames>>,
     pub responder: Responder,
     pub hops: Vec<Hop>,
-    /// Where Tapline sends by it.
+    /// The outbox by which Tapline sends, if it sends by this port.
     pub outbox: Option<Outbox>,
 }
 
-/// What a tool is asked again and again.
+/// A question that a tool is asked again and again.
 pub struct Probe {
     pub tool: ToolId,
-    /// By which it is asked.
+    /// The port by which it is asked.
     pub port: PortId,
     pub question: Question,
     pub prober: Prober,
@@ -67,7 +67,7 @@ pub enum Question {
     },
     Echo {
         echo: Echo,
-        /// Where the tunnel's frames go, if it was given; else it is asked for.
+        /// The address to which the tunnel's frames go, if it was given; else it is asked for.
         next_hop: Option<MacAddress>,
     },
 }
@@ -229,12 +229,12 @@ impl Neighbours {
         }
     }
 
-    /// What statistics show of a tool's heartbeats.
+    /// Gives the statistics of a tool's heartbeats.
     pub fn heartbeats(&self, tool: ToolId) -> Option<ProbeEntry> {
         self.entry_of(tool, |question| matches!(question, Question::Heartbeat { .. }))
     }
 
-    /// What statistics show of a tool's echoes.
+    /// Gives the statistics of a tool's echoes.
     pub fn echoes(&self, tool: ToolId) -> Option<ProbeEntry> {
         self.entry_of(tool, |question| matches!(question, Question::Echo { .. }))
     }
@@ -252,7 +252,7 @@ impl Neighbours {
         })
     }
 
-    /// What statistics show of a tool's next hop.
+    /// Gives the statistics of a tool's next hop.
     pub fn entry(&self, tool: ToolId) -> Option<NextHopEntry> {
         let hop = self.ports.iter().flat_map(|port| &port.hops).find(|hop| hop.tools.contains(&tool))?;
         let state = match hop.state.state() {

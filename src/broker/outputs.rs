@@ -90,9 +90,9 @@ impl Drop for Locked {
     }
 }
 
-/// What a plan writes.
+/// The files that a plan writes.
 pub(super) struct Outputs {
-    /// By tool of the plan.
+    /// The files of capture tools, by tool of the plan.
     captures: ById<ToolId, Option<Locked>>,
     /// Held beside the drivers that write them.
     drivers: Vec<Locked>,

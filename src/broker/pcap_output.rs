@@ -45,7 +45,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Of a started port, if it writes regular files. What becomes of writes to anything else is not known.
+    /// Makes the watch of a started port, if it writes regular files. What becomes of writes to anything else is not known.
     pub fn of(devargs: &Devargs) -> Option<Self> {
         let paths = paths(devargs).filter(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
         let files: Vec<(String, File)> =
@@ -112,7 +112,7 @@ pub fn pipe_note(port: &PortPlan) -> Option<Event> {
     Some(Event::PipeUnwatched { port: port.name.clone(), path: path.to_owned() })
 }
 
-/// What files are long at least that have what was counted: of several, some may have no header yet.
+/// Gives the least length of files that have what was counted. Some of several files may have no header yet.
 fn expected(counted: &DriverStats) -> u64 {
     let header = if counted.tx_packets > 0 { FILE_HEADER } else { 0 };
     header + counted.tx_packets * RECORD_HEADER as u64 + counted.tx_bytes

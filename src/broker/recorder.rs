@@ -58,16 +58,16 @@ struct State {
     failure: OnceLock<Failure>,
 }
 
-/// What the writer's thread works with.
+/// The state of the writer's thread.
 struct CaptureWriter {
     rings: Vec<Arc<BatchRing>>,
     state: Arc<State>,
     counters: Arc<WriterCounters>,
     tool: ToolId,
-    /// By port of the plan.
+    /// The interface in the file of each port of the plan.
     interfaces: ById<PortId, Option<InterfaceId>>,
     linear: Linear,
-    /// Where copies are written in the order of their times.
+    /// Holds copies that are written in the order of their times, if the tool asks for that.
     order: Option<Holding>,
     /// Copies that may be written.
     leaving: Vec<HeldCopy>,
@@ -108,7 +108,7 @@ impl Holding {
         }
     }
 
-    /// What may leave goes to `leaving`.
+    /// Moves copies that may leave to `leaving`.
     fn release(&mut self, held: Held, leaving: &mut Vec<HeldCopy>) {
         let mut out = out_of(&mut self.mbufs, leaving);
         match held {
@@ -147,7 +147,7 @@ impl Write for Sink {
     }
 }
 
-/// Where a capture is written to.
+/// The target that a capture is written to.
 enum Target {
     Open(File),
     /// A pipe: opening it waits for its reader.
@@ -155,7 +155,7 @@ enum Target {
 }
 
 impl Target {
-    /// What a capture is written to: a regular file, which is locked, or what else is at `path`.
+    /// Gives the target of a capture: a regular file, which is locked, or what else is at `path`.
     fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
         if fault::strikes("start.capture") {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -175,12 +175,12 @@ impl Target {
     }
 }
 
-/// What was written since the last count.
+/// The packets that were written since the last count.
 #[derive(Clone, Copy, Default)]
 struct Round {
     packets: u64,
     bytes: u64,
-    /// Of those, bytes that no reader of captures would take.
+    /// Bytes of these packets that no reader of captures would take.
     cut_bytes: u64,
 }
 
@@ -475,7 +475,7 @@ fn write<W: Write>(
     Ok(())
 }
 
-/// What the file has of a packet.
+/// Gives what the file has of a packet.
 fn written<'a>(
     meta: &PacketMeta,
     bytes: &'a [u8],

@@ -145,7 +145,7 @@ impl fmt::Display for KeptPackets {
     }
 }
 
-/// What a port did not get at the start, because no rule needed it.
+/// A thing that a port did not get at the start, because no rule needed it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lack {
     /// Mbufs for packets that wait for tools.

@@ -34,23 +34,23 @@ use tapline_packet::headers::ethernet::MacAddress;
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;
 
-/// What the control thread knows of a running plan beyond its counters.
+/// The control thread's knowledge of a running plan beyond its counters.
 pub struct Watch {
     plan: Arc<Plan>,
     cell: Arc<LiveCell>,
-    /// By rule: when it came into force, in ns since the Unix epoch.
+    /// The time at which each rule came into force, in ns since the Unix epoch.
     since_ns: ById<RuleId, u64>,
     looked_ns: u64,
     activities: ById<RuleId, Activity>,
-    /// By rule.
+    /// The limit of each rule, if it has one.
     limits: ById<RuleId, Option<Arc<Limit>>>,
-    /// By port, as of the last look; `None` for a replay.
+    /// The link of each port, as of the last look; `None` for a replay.
     links: ById<PortId, Option<LinkState>>,
     tools: ById<ToolId, WatchedTool>,
     groups: ById<GroupId, WatchedGroup>,
-    /// By tool.
+    /// The next hop of each tool, once it is known.
     next_hops: ById<ToolId, Option<MacAddress>>,
-    /// By port.
+    /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,
 }
 
@@ -91,14 +91,14 @@ impl WatchedTool {
 
 struct WatchedGroup {
     group: Group,
-    /// By worker.
+    /// The notes of each worker about the buckets that it used.
     uses: Vec<Arc<BucketUse>>,
-    /// Of flows that return when idle: how far the packets of each port have come in time, by port.
+    /// For flows that return when idle: how far the packets of each port have come in time.
     clocks: ById<PortId, PacketClock>,
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
-    /// Of that, what the log was told, and when.
+    /// The part of that which the log was told, and the time of that.
     told: (u64, u64, u64),
 }
 
@@ -231,12 +231,12 @@ impl Watch {
         std::mem::replace(&mut self.cell, next)
     }
 
-    /// Where workers read from.
+    /// Gives the cell that workers read from.
     pub fn cell(&self) -> &Arc<LiveCell> {
         &self.cell
     }
 
-    /// By tool: where tunnels' frames are sent first, as far as it is known.
+    /// Gives for each tool the address that its tunnel's frames are sent to first, as far as it is known.
     pub fn next_hops(&self) -> &ById<ToolId, Option<MacAddress>> {
         &self.next_hops
     }
@@ -245,7 +245,7 @@ impl Watch {
         &self.limits
     }
 
-    /// By group: where a worker notes which buckets it used.
+    /// Gives for each group the place at which a worker notes the buckets that it used.
     pub fn uses_of(&self, worker: usize) -> ById<GroupId, Arc<BucketUse>> {
         self.groups.iter().map(|group| Arc::clone(&group.uses[worker])).collect()
     }
@@ -365,7 +365,7 @@ impl Watch {
         self.tools[tool].health.state() == ToolState::Down
     }
 
-    /// What statistics show of all this.
+    /// Gives the statistics of all this.
     pub fn state(&self) -> WatchState {
         let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(
             |((rule, activity), limit)| {
@@ -527,7 +527,7 @@ fn has_link(plan: &Plan, links: &ById<PortId, Option<LinkState>>, port: PortId) 
     links[port] == Some(LinkState::Up) && !plan.ports[port].is_stopped
 }
 
-/// What is counted down of the packets that a rule may take, where it has a limit.
+/// Makes the counter of the packets that a rule may still take, if it has a limit.
 fn limit_of(rule: &RulePlan) -> Option<Arc<Limit>> {
     rule.limit.map(|packets| Arc::new(Limit::new(packets)))
 }

@@ -49,7 +49,7 @@ impl WorkerHandle {
 /// The handles to all workers.
 pub(super) struct RunningWorkers {
     pub handles: Vec<WorkerHandle>,
-    /// What workers gave back when they returned.
+    /// Workers that gave themselves back when they returned.
     pub returned: Vec<Worker>,
     pub phase: Arc<PhaseCell>,
 }

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::Status;
 use super::output::{print, tell, tell_line};
 use crate::control::lines;
+use crate::report::log::Form;
+use tapline_api::words::{Level, Vocabulary};
 
-/// Where units have their sockets: RUNTIME/NAME/control.sock.
+/// The folder of units' sockets: RUNTIME/NAME/control.sock.
 const RUNTIME: &str = "/run/tapline";
 /// The longest reply: statistics of the largest plans.
 const MOST_REPLY_BYTES: usize = 256 << 20;
@@ -243,7 +245,9 @@ fn show_event(event: &Value, is_json: bool) {
     } else if let Some(lost) = event["lost"].as_u64() {
         print(format_args!("{lost} events were lost: they came faster than they were read\n"));
     } else {
-        print(format_args!("{} {}: {}\n", word("time"), word("level"), word("text")));
+        let ns = (event["time"].as_f64().unwrap_or_default() * 1e9) as u64;
+        let level = Level::of_word(&word("level")).unwrap_or(Level::Info);
+        print(format_args!("{}\n", Form::Timed.line(ns, level, &word("text"))));
     }
 }
 

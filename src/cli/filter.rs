@@ -2,7 +2,7 @@
 //!
 //!     capture file -> Reader -> bursts of 64 -> expression -> Writer -> capture file
 //!
-//! Of a long file several threads read and judge a part each in turn ([`scan`](tapline_capture::scan)).
+//! Several threads read and judge parts of a long file in turn ([`scan`](tapline_capture::scan)).
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Seek, Write};
@@ -174,7 +174,7 @@ fn select_alone(
     Ok(())
 }
 
-/// What the words ask for: the expression, as tcpdump joins them, and the layers that it looks through.
+/// Gives what the words ask for: the expression, as tcpdump joins them, and the layers that it looks through.
 fn request(words: &[String]) -> Result<(String, LayerSet)> {
     let joined = format!(" {}", words.join(" "));
     let Some((expression, layers)) = joined.rsplit_once(" through ") else {
@@ -242,7 +242,7 @@ struct Selector {
     by_interface: Vec<usize>,
 }
 
-/// What the expression is for a link layer, or why it is nothing: that is told when a packet of it comes.
+/// The expression for a link layer, or the reason why it has no meaning there. That is told when a packet of the link layer comes.
 enum Filter {
     Judge(Box<Judge>),
     Unfit(String),
@@ -353,7 +353,7 @@ impl Judge {
     }
 }
 
-/// Where judged packets go.
+/// The destination of judged packets.
 struct Selected<'a> {
     output: Output<'a>,
     progress: Progress,
@@ -399,7 +399,7 @@ struct OpenOutput {
     is_carried: bool,
     /// Parts of a microsecond would be lost although nobody asked for it.
     must_be_us: bool,
-    /// What a pcap file's header says.
+    /// The link type of a pcap file's header.
     link_type: LinkType,
 }
 

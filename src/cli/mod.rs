@@ -9,7 +9,7 @@ pub mod check;
 pub mod ctl;
 /// `tapline filter`.
 pub mod filter;
-/// What a command says, and where.
+/// Writes what a command says.
 pub mod output;
 /// `tapline run`.
 pub mod run;
@@ -100,8 +100,8 @@ fn load(
     Ok((parsed, plan))
 }
 
-/// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
-/// What is missing is told as a mistake at its place in the file.
+/// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for. Tells what is
+/// missing as a mistake at its place in the file.
 fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
     let plan = run.plan;
     let Err(misplaced) = place(run) else { return true };
@@ -117,7 +117,7 @@ fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
     false
 }
 
-/// Where the file asks for what is not there: the last of several words counts.
+/// Gives the place at which the file asks for what is not there. The last of several words counts.
 fn place_of(misplaced: &Misplaced, parsed: &Parsed, plan: &Plan) -> Option<Span> {
     let lcores_of = |options: &[Spanned<PortOption>]| {
         options

@@ -1,4 +1,4 @@
-//! What a command says: results on standard output, all else on standard error.
+//! The output of a command: results on standard output, all else on standard error.
 //!
 //! Whoever reads either may go away or stand still, and the disk behind it may be full. That is no reason to end what runs, or to keep it
 //! waiting: what standard error does not take is lost, and what standard output does not take is told once and makes the exit status 1.

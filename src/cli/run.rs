@@ -88,9 +88,9 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let Input { pipeline, plan, options, stats, prompt, socket } = Input::take(args, &signals, &bell)?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(broker, pipeline, limits, prompt.is_some() || socket.is_some());
+    let session = Session::new(args.name(), broker, pipeline, limits, prompt.is_some() || socket.is_some());
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
-    let server = socket.map(|socket| Server::new(socket, args.name()));
+    let server = socket.map(Server::new);
     let mut run = Run { args, session, log, stats, prompt, server, bell };
     run.write_log();
     run.begin(&plan.actions)?;
@@ -100,7 +100,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     Ok(run.end(end))
 }
 
-/// What a run begins with.
+/// The input that a run begins with.
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
@@ -142,7 +142,7 @@ impl Input {
 }
 
 impl Args {
-    /// What the broker is called: as its file.
+    /// Gives the name of the broker, which is that of its file.
     fn name(&self) -> String {
         self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -249,7 +249,7 @@ impl Run<'_> {
             let mut has_more = false;
             if let Some(server) = &mut self.server {
                 has_more = server.serve(&mut self.session);
-                server.publish(&self.session);
+                server.publish(&mut self.session);
             }
             if has_more {
                 continue;

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long the end of a run may take: drains, captures that are closed, replays whose rest is counted, output that is read.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
-/// Whether a signal came, and whether the command's thread looks for it.
+/// Records whether a signal came, and whether the command's thread looks for it.
 pub struct Signals(Arc<State>);
 
 // Relaxed suffices for all: they order nothing but themselves.

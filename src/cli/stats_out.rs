@@ -14,7 +14,7 @@ use tapline_fault as fault;
 /// How long the end of a run waits for the file to take its last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where statistics go. The first failure to write is given as an event, and remembered for the exit status.
+/// The destination of statistics. The first failure to write is given as an event, and remembered for the exit status.
 pub struct StatsOut {
     target: Target,
     /// As the user wrote it.

@@ -70,6 +70,7 @@ impl Draft {
             }
             Command::Show(Show::Filters) => Reply::done(describe::filters(&self.plan)),
             Command::Show(Show::Plan) => Reply::done(describe::plan(&self.plan)),
+            Command::Show(Show::Config) => Reply::done(tapline_lang::text(&self.pipeline.parsed().file)),
             Command::Show(_) => Reply::done("not started; `show plan` shows what would run\n"),
             Command::Stop | Command::ClearStats => Reply::done(""),
             _ => return None,

@@ -14,7 +14,7 @@ pub mod draft;
 pub mod lines;
 /// Pieces of text for a stream that may take none.
 pub mod outlet;
-/// What answers clients of the socket.
+/// Answers clients of the socket.
 pub mod serve;
 /// The owner of a running broker.
 pub mod session;

@@ -37,7 +37,7 @@ struct State {
     /// Pieces that were taken in, and those that were written, of all time.
     taken: u64,
     written: u64,
-    /// Of all pieces, the one that is being written included.
+    /// The bytes of all pieces, the one that is being written included.
     bytes: usize,
     /// Pieces that found no room, since the writer last told of them.
     left_out: u64,
@@ -49,7 +49,7 @@ struct State {
     is_closed: bool,
 }
 
-/// What became of an outlet's pieces.
+/// The fate of an outlet's pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Delivery {
     /// All were written.

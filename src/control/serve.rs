@@ -12,6 +12,7 @@ use super::session::{Answer, Session, Ticket};
 use super::socket::rpc::{self, Call, Form, Subscribe, Topic};
 use super::socket::{ClientId, Received, Socket};
 use tapline_api::access::Principal;
+use tapline_api::event::SCHEMA;
 use tapline_api::request::Reply;
 
 /// How long requests are answered without a look at the rest of the broker.
@@ -20,8 +21,6 @@ const LIMIT: Duration = Duration::from_millis(2);
 /// The clients of a control socket, and what they wait for.
 pub struct Server {
     socket: Socket,
-    /// What the broker is called.
-    name: String,
     pending: HashMap<Ticket, (ClientId, Form)>,
     subscriptions: Vec<Subscription>,
 }
@@ -33,11 +32,13 @@ struct Subscription {
     interval: Duration,
     /// When statistics are due.
     next: Instant,
+    /// The number of the last event that it was told.
+    told: u64,
 }
 
 impl Server {
-    pub fn new(socket: Socket, name: String) -> Self {
-        Self { socket, name, pending: HashMap::new(), subscriptions: Vec::new() }
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, pending: HashMap::new(), subscriptions: Vec::new() }
     }
 
     /// Answers what clients have asked for, for a short time. Returns whether more may wait.
@@ -78,8 +79,8 @@ impl Server {
                     self.pending.insert(ticket, (client, form));
                 }
             },
-            Call::Hello => self.socket.answer(client, rpc::result(&form, self.hello(&principal))),
-            Call::Subscribe(subscribe) => self.subscribe(client, &form, &subscribe),
+            Call::Hello => self.socket.answer(client, rpc::result(&form, hello(session, &principal))),
+            Call::Subscribe(subscribe) => self.subscribe(session, client, &form, &subscribe),
             Call::Exit => {
                 self.socket.answer(client, rpc::reply(&form, &Reply::done("")));
                 self.socket.close(client);
@@ -87,34 +88,18 @@ impl Server {
         }
     }
 
-    fn hello(&self, principal: &Principal) -> serde_json::Value {
-        json!({
-            "schema": "tapline.hello/1",
-            "broker": self.name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "protocol": rpc::PROTOCOL,
-            "pid": std::process::id(),
-            "user": principal.user,
-            "uid": principal.uid,
-            "role": principal.role,
-            "peek": principal.has_peek,
-            "methods": rpc::METHODS,
-        })
-    }
-
-    fn subscribe(&mut self, client: ClientId, form: &Form, subscribe: &Subscribe) {
+    fn subscribe(&mut self, session: &Session, client: ClientId, form: &Form, subscribe: &Subscribe) {
         let interval = Duration::from_secs_f64(subscribe.interval);
+        let told = subscribe.since.unwrap_or(session.events().last());
         self.subscriptions.retain(|known| (known.client, known.topic) != (client, subscribe.to));
         self.subscriptions.push(Subscription {
             client,
             topic: subscribe.to,
             interval,
             next: Instant::now(),
+            told,
         });
-        self.socket.answer(
-            client,
-            rpc::result(form, json!({ "subscribed": format!("{:?}", subscribe.to).to_lowercase() })),
-        );
+        self.socket.answer(client, rpc::result(form, json!({ "subscribed": subscribe.to, "since": told })));
     }
 
     /// Answers a request that was given a ticket. Returns whether it was one of ours.
@@ -124,8 +109,8 @@ impl Server {
         true
     }
 
-    /// Tells subscribers what is due. Who reads too slowly gets the newest statistics alone.
-    pub fn publish(&mut self, session: &Session) {
+    /// Tells subscribers what is due. Who reads too slowly gets the newest statistics alone, and is told how many events he has lost.
+    pub fn publish(&mut self, session: &mut Session) {
         let socket = &self.socket;
         self.subscriptions.retain(|subscription| socket.is_there(subscription.client));
         let now = Instant::now();
@@ -133,14 +118,53 @@ impl Server {
         for subscription in &mut self.subscriptions {
             match subscription.topic {
                 Topic::Stats if now >= subscription.next => {
-                    let line =
-                        stats.get_or_insert_with(|| rpc::notification("stats", &session.stats_line()));
+                    let line = stats.get_or_insert_with(|| {
+                        rpc::notification("stats", &session.stats_value().to_string())
+                    });
                     if socket.send(subscription.client, line.clone()) {
                         subscription.next = now + subscription.interval;
                     }
                 }
-                Topic::Stats | Topic::Events => {}
+                Topic::Stats => {}
+                Topic::Events => tell_events(socket, session, subscription),
             }
         }
     }
+}
+
+/// Tells a subscriber the events that he has not been told. Those that are no longer kept are lost.
+fn tell_events(socket: &Socket, session: &Session, subscription: &mut Subscription) {
+    let last = session.events().last();
+    if subscription.told >= last {
+        return;
+    }
+    for event in session.events().since(subscription.told) {
+        let lost = event.seq - subscription.told - 1;
+        let mut text = String::new();
+        if lost > 0 {
+            text = rpc::notification("event", &json!({ "schema": SCHEMA, "lost": lost }).to_string());
+        }
+        // numbers, names and words always have a form
+        let object = serde_json::to_string(&event.object_of(session.name())).unwrap_or_default();
+        if !socket.send(subscription.client, text + &rpc::notification("event", &object)) {
+            return;
+        }
+        subscription.told = event.seq;
+    }
+}
+
+/// Says who answers, and who asks.
+fn hello(session: &Session, principal: &Principal) -> serde_json::Value {
+    json!({
+        "schema": "tapline.hello/1",
+        "broker": session.name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": rpc::PROTOCOL,
+        "pid": std::process::id(),
+        "user": principal.user,
+        "uid": principal.uid,
+        "role": principal.role,
+        "peek": principal.has_peek,
+        "methods": rpc::METHODS,
+    })
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
@@ -42,7 +42,7 @@ pub struct Limits {
     pub idle: Option<Duration>,
 }
 
-/// What came about since the last tick.
+/// The events since the last tick.
 #[derive(Default)]
 pub struct Tick {
     /// How far the change of the plan is that is on its way, from time to time.
@@ -61,7 +61,7 @@ pub enum End {
     WorkerLost,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 pub struct Outcome {
     /// The last statistics.
     pub last: Snapshot,
@@ -73,6 +73,10 @@ pub struct Outcome {
 
 /// A running broker and the commands in force.
 pub struct Session {
+    /// What the broker is called.
+    name: String,
+    /// Statistics that clients were given so far.
+    snapshots: u64,
     pipeline: Pipeline,
     broker: Broker,
     /// A change of the plan that is on its way.
@@ -99,15 +103,24 @@ struct Waiting {
 /// Since when no packet came.
 struct Quiet {
     received: u64,
-    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
+    /// The start of idleness, by the time in which workers had their CPUs: a worker without a CPU receives nothing, and the run is
+    /// not idle for it.
     since: Duration,
 }
 
 impl Session {
-    /// Takes over a broker that waits to begin; somebody may send requests where it `is_attended`.
-    pub fn new(broker: Broker, pipeline: Pipeline, limits: Limits, is_attended: bool) -> Self {
+    /// Takes over a broker that is called `name` and waits to begin; somebody may send requests where it `is_attended`.
+    pub fn new(
+        name: String,
+        broker: Broker,
+        pipeline: Pipeline,
+        limits: Limits,
+        is_attended: bool,
+    ) -> Self {
         let quiet = Quiet { received: 0, since: broker.worked() };
         Self {
+            name,
+            snapshots: 0,
             pipeline,
             broker,
             current: None,
@@ -144,7 +157,7 @@ impl Session {
         self.broker.snapshot()
     }
 
-    /// What happened to the broker, from what was decided at the start on.
+    /// Gives the events of the broker, from what was decided at the start on.
     pub fn events(&self) -> &Events {
         self.broker.events()
     }
@@ -163,7 +176,7 @@ impl Session {
     pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
         match request {
             Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
-            Request::Get { what, .. } => Answer::Now(self.get(what)),
+            Request::Get { what, since } => Answer::Now(self.get(what, since)),
             Request::Complete { .. } => Answer::Now(Reply::done("")),
         }
     }
@@ -195,17 +208,17 @@ impl Session {
     }
 
     /// Reads what programs ask for, as JSON.
-    fn get(&self, what: Get) -> Reply {
+    fn get(&mut self, what: Get, since: Option<u64>) -> Reply {
         let snapshot = self.broker.snapshot();
         let value = match what {
-            Get::Stats => serde_json::to_value(&snapshot),
+            Get::Stats => self.stats(&snapshot),
             Get::Ports => serde_json::to_value(&snapshot.ports),
             Get::Tools => serde_json::to_value(&snapshot.tools),
             Get::Groups => serde_json::to_value(&snapshot.groups),
             Get::Rules => serde_json::to_value(&snapshot.rules),
             Get::Wires => serde_json::to_value(&snapshot.wires),
             Get::Lcores => serde_json::to_value(&snapshot.lcores),
-            Get::Events => serde_json::to_value(&snapshot.events),
+            Get::Events => self.events_since(since.unwrap_or(0)),
             Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
             Get::Commands => Ok(commands()),
         };
@@ -215,10 +228,37 @@ impl Session {
         }
     }
 
-    /// The statistics as they are, as one line of JSON without its end.
-    pub fn stats_line(&self) -> String {
+    /// Returns what the broker is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the statistics as they are, as JSON.
+    pub fn stats_value(&mut self) -> Value {
+        let snapshot = self.broker.snapshot();
         // numbers, names and words always have a form
-        serde_json::to_string(&self.broker.snapshot()).unwrap_or_default()
+        self.stats(&snapshot).unwrap_or_default()
+    }
+
+    /// Statistics of a running broker say whose they are, and have numbers.
+    fn stats(&mut self, snapshot: &Snapshot) -> serde_json::Result<Value> {
+        self.snapshots += 1;
+        let mut value = serde_json::to_value(snapshot)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("broker".to_owned(), json!(self.name));
+            fields.insert("seq".to_owned(), json!(self.snapshots));
+        }
+        Ok(value)
+    }
+
+    /// The events after the one of this number, as far as they are kept.
+    fn events_since(&self, seq: u64) -> serde_json::Result<Value> {
+        let events =
+            self.events().since(seq).map(|event| serde_json::to_value(event.object_of(&self.name)));
+        let events = events.collect::<serde_json::Result<Vec<Value>>>()?;
+        Ok(
+            json!({ "schema": "tapline.events/1", "broker": self.name, "seq": self.events().last(), "events": events }),
+        )
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -366,6 +406,7 @@ impl Session {
             Show::Wires => tables(table::wires),
             Show::Filters => describe::filters(self.broker.plan()),
             Show::Plan => describe::plan(self.broker.plan()),
+            Show::Config => tapline_lang::text(&self.pipeline.parsed().file),
         }
     }
 
@@ -390,7 +431,7 @@ impl Session {
 }
 
 /// Lists the commands of the language for programs.
-fn commands() -> serde_json::Value {
+fn commands() -> Value {
     let all = tapline_lang::commands();
     let rows = all.iter().map(|command| {
         json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })

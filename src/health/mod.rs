@@ -6,7 +6,7 @@ pub mod echo;
 pub mod next_hop;
 /// Heartbeats through a tool: what was sent, what came back.
 pub mod probe;
-/// Whether a tool is up, by its link, its queue and its heartbeats.
+/// Judges whether a tool is up, by its link, its queue and its heartbeats.
 pub mod tool;
 /// Workers that hang, mempools that are used up, links that follow each other.
 pub mod watchdogs;

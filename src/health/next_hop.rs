@@ -4,8 +4,8 @@
 //! come out. A `Responder` answers ARP, neighbour solicitations and ping for the addresses that tunnels are sent from. The broker's
 //! housekeeping gives them what tool ports receive, a few frames a second; nothing here is per packet.
 //!
-//! What is trusted: an answer changes the state only if it names the address that was asked for, and comes in the tunnel's VLAN. A
-//! gratuitous announcement of that address is believed too, because that is how routers move an address to their standby.
+//! An answer changes the state only if it names the address that was asked for, and comes in the tunnel's VLAN. A gratuitous
+//! announcement of that address is believed too, because that is how routers move an address to their standby.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,7 +51,7 @@ impl Default for Timing {
     }
 }
 
-/// What is known of a next hop.
+/// The state of a next hop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NextHopState {
     /// Asked for, never answered.
@@ -103,7 +103,7 @@ impl NextHop {
         self.state
     }
 
-    /// Where to send copies; `None` while there is nobody: they are dropped, reason `down`.
+    /// Gives the address to send copies to. It gives `None` while nobody answers: copies are dropped then, reason `down`.
     pub fn mac(&self) -> Option<MacAddress> {
         match self.state {
             NextHopState::Up { mac } => Some(mac),

@@ -12,7 +12,7 @@ pub struct ProbeTiming {
     pub timeout_ns: u64,
 }
 
-/// What became of a tool's probes: `sent = returned + lost + waiting`.
+/// The fate of a tool's probes: `sent = returned + lost + waiting`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct ProbeCounts {
     pub sent: u64,

@@ -9,7 +9,7 @@
 use tapline_api::words::{Reason, ToolState};
 use tapline_datapath::route::balance::MemberState;
 
-/// What a tool is checked by, and the thresholds. Times are in ns.
+/// The checks of a tool, and their thresholds. Times are in ns.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct HealthSpec {
     /// A tool that has packets waiting and accepts none for this long is `stalled`.
@@ -36,11 +36,12 @@ impl HealthSpec {
         up_after_ns: SECOND_NS,
         damping: Damping::DEFAULT,
     };
-    /// The same and the next hop.
+    /// The checks of [`LOCAL`](Self::LOCAL), and the next hop.
     pub const TUNNEL: HealthSpec = HealthSpec { needs_next_hop: true, ..HealthSpec::LOCAL };
-    /// Of a file, whose writer shows by itself that it goes on: one that is stalled is not tried again before.
+    /// The checks of a file. Its writer shows by itself when it goes on, so a stalled one is not tried again before that.
     pub const FILE: HealthSpec = HealthSpec { stall_retry_ns: u64::MAX, ..HealthSpec::LOCAL };
-    /// Of a file that a replay flat out waits for. A slow writer is not stalled: one is of which nothing at all is taken for a minute.
+    /// The checks of a file that a replay flat out waits for. A slow writer is not stalled; it is if it takes nothing at all for a
+    /// minute.
     pub const WAITED_FOR: HealthSpec = HealthSpec { stall_ns: 60 * SECOND_NS, ..HealthSpec::FILE };
 }
 
@@ -63,7 +64,7 @@ impl ProbeSpec {
 /// Flap damping, RFC 2439 section 4.2, with shorter times than for routes.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Damping {
-    /// What one failure adds to the figure of merit.
+    /// The points that one failure adds to the figure of merit.
     pub penalty: f64,
     /// Above this the tool is suppressed.
     pub cutoff: f64,
@@ -85,7 +86,7 @@ impl Damping {
     };
 }
 
-/// What the broker learns of a tool.
+/// A fact that the broker learns about a tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Observation {
     Link {
@@ -170,13 +171,13 @@ impl Health {
         self.state
     }
 
-    /// Whether its port is worth offering copies that wait: one that is stalled shows so that it takes packets again, while what a
-    /// driver takes without a link, or for a file that cannot be written, may be lost.
+    /// Returns whether copies that wait are offered to its port. They are offered to a stalled port, which shows so that it takes
+    /// packets again. They are not if there is no link or the file cannot be written, because what a driver takes then may be lost.
     pub fn can_send(&self) -> bool {
         self.link_is_up && !self.has_write_failed
     }
 
-    /// What groups make of it.
+    /// Gives the state by which groups know it.
     pub fn member_state(&self) -> MemberState {
         match self.state {
             ToolState::Up => MemberState::Up,

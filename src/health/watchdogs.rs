@@ -1,4 +1,4 @@
-//! What the control thread watches while workers run: workers that stall, tools near their limits, links of wires.
+//! Watches of the control thread while workers run: workers that stall, tools near their limits, links of wires.
 //!
 //! Each watch is a small machine that is told what is and what time it is, and says what changed.
 
@@ -19,7 +19,7 @@ pub struct Watchdog {
     pub stalls: u64,
 }
 
-/// What a watchdog saw.
+/// A change that a watchdog saw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
     /// It has not finished a turn for so long. Said once.
@@ -55,7 +55,7 @@ impl Watchdog {
 #[derive(Clone, Default, Debug)]
 pub struct Pace {
     looked: Duration,
-    /// By worker: its turns, and since when they have been so many.
+    /// For each worker: its turns, and since when they have been so many.
     workers: Vec<(u64, Duration)>,
     time: Duration,
     excused: Duration,
@@ -94,19 +94,19 @@ impl Pace {
         self.time
     }
 
-    /// What went by besides since this was asked last.
+    /// Gives the time that was not counted since the last call.
     pub fn take_excused(&mut self) -> Duration {
         std::mem::take(&mut self.excused)
     }
 }
 
-/// What a tool was sent of late.
+/// The packets that a tool was sent of late.
 #[derive(Clone, Default, Debug)]
 pub struct Usage {
     looks: VecDeque<Sent>,
 }
 
-/// What a tool had been sent when it was looked at.
+/// The packets that a tool had been sent when it was looked at.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Sent {
     pub at: Duration,
@@ -119,8 +119,8 @@ impl Usage {
     const LEAST_PACKETS: u64 = 10;
     const LONGEST: Duration = Duration::from_secs(60);
 
-    /// What was sent since the last look, or where few packets go in so short a time, in the latest time in which enough went.
-    /// Nothing before that is known.
+    /// Gives what was sent since the last look, or, if few packets go in so short a time, in the latest time in which enough went.
+    /// It gives nothing before enough went.
     pub fn look(&mut self, sent: Sent) -> Sent {
         self.looks.push_back(sent);
         let is_enough = |since: &Sent| {
@@ -141,7 +141,7 @@ impl Usage {
 }
 
 impl Sent {
-    /// The share of a rate that this is of. A tool that its rate holds back uses all of it: what was left over is less than a
+    /// Gives the share of a rate that was used. A tool that its rate holds back uses all of it: what was left over is less than a
     /// packet.
     pub fn share_of(&self, rate: Rate, is_held: bool) -> f64 {
         let packets = self.packets + u64::from(is_held);

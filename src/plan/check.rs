@@ -299,7 +299,7 @@ fn never_on(schedule: &Schedule, now_ns: u64) -> Option<&'static str> {
     }
 }
 
-/// What is certain of each filter of a rule. A list matches where one entry does.
+/// Gives what is certain about each filter of a rule. A list matches if one of its entries does.
 fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
     let together = |filter: &FilterTerm| {
         if filter.prefixes.is_some() || filter.programs.len() > MOST_ANALYSED {
@@ -335,7 +335,7 @@ fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
         && analyses.iter().all(|analysis| analysis.always_matches)
 }
 
-/// What two rules have in common that match the same packets.
+/// The key that two rules share if they match the same packets.
 type MatcherKey<'a> = (Option<&'a VlanSet>, Vec<(&'a [Program], LayerSet)>, &'a [Term]);
 
 /// `None` for a matcher whose like is not looked for.
@@ -385,7 +385,8 @@ impl<'a> Takers<'a> {
     }
 }
 
-/// By port, the first two rules that say that it carries tagged packets: the first but the one that asks.
+/// Gives for each port the first two rules that say that it carries tagged packets: the first, and the one to name if the first is
+/// the rule that asks.
 fn asking_for_vlans(resolved: &Resolved) -> ById<PortId, Vec<RuleId>> {
     let mut asking = ById::filled(resolved.plan.ports.len(), Vec::new());
     let rules = resolved.plan.rules.entries().zip(&resolved.rules);
@@ -418,7 +419,7 @@ fn snapped(
     })
 }
 
-/// Where the packets of a capture that a port reads are cut.
+/// Gives the length at which the packets of a capture that a port reads are cut.
 fn snaplen(devargs: &Devargs, files: &dyn Files) -> Option<u32> {
     let path = devargs.argument("rx_pcap")?;
     // what is read of a pipe is lost to the driver
@@ -426,7 +427,7 @@ fn snaplen(devargs: &Devargs, files: &dyn Files) -> Option<u32> {
     Reader::from_stream(file).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
 }
 
-/// Where a port or tool is defined.
+/// Gives the name of a port or tool where it is defined.
 pub(super) fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a Name> {
     parsed.file.commands.iter().find_map(|command| match (&command.value, kind) {
         (Command::PortAttach { name, .. }, NameKind::Port)
@@ -440,7 +441,7 @@ mod tests {
     use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
-    /// What is said of a plan with these rules.
+    /// Gives the diagnostics of a plan with these rules.
     fn said_of(rules: &str) -> String {
         let head = "port attach p net_null0\ntool create t discard\n";
         let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);

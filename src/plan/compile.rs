@@ -96,7 +96,7 @@ fn keep_thresholds(plan: &mut Plan, before: Option<&Plan>) {
     }
 }
 
-/// What becomes of a port's packets.
+/// Compiles the orders for a port's packets.
 fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> InputPlan {
     let taking: Vec<RuleId> = plan
         .rules

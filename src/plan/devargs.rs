@@ -35,7 +35,7 @@ fn interfaces(devargs: &Devargs) -> impl Iterator<Item = (&str, &str)> {
     named.map(|argument| (argument.word, argument.value))
 }
 
-/// What a device would receive or send as Ethernet frames although it is something else.
+/// Packets that a device would receive or send as Ethernet frames although they are something else.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct ForeignFrames<'a> {
     /// The argument that names it.
@@ -69,8 +69,8 @@ pub(super) fn foreign_frames<'a>(
     files.chain(interfaces).next()
 }
 
-/// What is wrong with a file that is compressed or not all Ethernet, as far as its beginning says. libpcap, which net_pcap reads by,
-/// gives what the first interface of a pcapng file is, and ends where another one is of another link type.
+/// Gives what is wrong with a file that is compressed or not all Ethernet, as far as its beginning says. net_pcap reads by libpcap,
+/// which goes by the link type of a pcapng file's first interface, and ends at an interface of another link type.
 fn foreign_file(mut file: Stream) -> Option<String> {
     let mut first = [0; 4];
     file.read_exact(&mut first).ok()?;
@@ -90,11 +90,11 @@ fn foreign_file(mut file: Stream) -> Option<String> {
         .map(replay::foreign)
 }
 
-/// What libpcap knows besides the kernel's interfaces: none has Ethernet frames.
+/// The devices that libpcap knows besides the kernel's interfaces. None has Ethernet frames.
 const PSEUDO_INTERFACES: [&str; 6] = ["any", "nflog", "nfqueue", "usbmon", "bluetooth", "dbus"];
 
-/// What the packets of an interface of `hardware_type` are, where they are no Ethernet frames. One that there is not is for the driver
-/// to refuse.
+/// Gives what the packets of an interface of `hardware_type` are, if they are no Ethernet frames. The driver refuses an interface
+/// that does not exist.
 /// # Source
 /// linux/if_arp.h: `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`.
 fn foreign_interface(name: &str, hardware_type: Option<u16>, is_libpcaps: bool) -> Option<String> {
@@ -135,7 +135,7 @@ pub(super) fn resident_packets(devargs: &Devargs, files: &dyn Files) -> u32 {
     captures.map(|file| packets_in(files, Path::new(file.path))).fold(0, u32::saturating_add)
 }
 
-/// What the driver cannot read it refuses by itself.
+/// Counts the packets of a file. The driver itself refuses a file that it cannot read.
 fn packets_in(files: &dyn Files, path: &Path) -> u32 {
     let file = files.open(path).ok();
     let Some(mut reader) = file.and_then(|file| Reader::from_stream(file).ok()) else { return 0 };
@@ -146,8 +146,7 @@ fn packets_in(files: &dyn Files, path: &Path) -> u32 {
     packets
 }
 
-/// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
-/// there.
+/// Gives the unknown arguments of a virtual device: the driver, the argument's name, and what was meant or may stand there.
 pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, String)> {
     let Some(Driver { name: driver, arguments: known, .. }) = devargs.driver() else {
         return Vec::new();

@@ -250,8 +250,8 @@ impl Change {
     /// Returns whether a broker that runs takes it up: what rules and filters are about, with what the same rules give to tools
     /// (thresholds, for their classes) and what is read anew for each plan (the keys of edits).
     pub fn is_taken_up(&self) -> bool {
-        let of_rules = |what: &&str| ["thresholds", EDITS].contains(what);
-        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules(&what));
+        let of_rules = ["thresholds", EDITS];
+        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules.contains(what));
         self.about().is_taken_up() || matches!(self.subject, Subject::Tool(_)) && is_rules
     }
 }

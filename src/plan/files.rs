@@ -1,8 +1,8 @@
-//! What a plan, its devargs and the command line read and write, in one table, so that nothing is written that something else of the
-//! same run reads or writes.
+//! The table of all files that a plan, its devargs and the command line read and write, so that nothing is written that something
+//! else of the same run reads or writes.
 //!
-//! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to (`Target`), not by their text.
-//! What the caller may not name is refused here, too.
+//! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to (`Target`), not by their text. A
+//! file that the caller may not name is refused here, too.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ struct Entry {
     is_written: bool,
     /// A port reads it from its start on.
     is_input: bool,
-    /// Of a sentence whose subject is the file: "is read by port `tap0`".
+    /// The rest of a sentence whose subject is the file: "is read by port `tap0`".
     what: String,
     place: Place,
 }
@@ -159,7 +159,7 @@ impl Table {
     }
 }
 
-/// What is wrong with the second of two entries, at its place, with the place of the first.
+/// Gives the mistake of the second of two entries, at its place, with the place of the first.
 fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic> {
     let expected = if second.is_written { "a file of its own" } else { "a file that nothing writes" };
     let diagnostic = match second.place {
@@ -319,7 +319,7 @@ impl Table {
     }
 }
 
-/// Where `argument` stands in what is left of a device's words, of which what is behind it is left then.
+/// Finds `argument` in what is left of a device's words, and leaves what is behind it.
 pub(super) fn part_of(rest: &mut Span, argument: &str, sources: &Sources) -> Option<Span> {
     let start = rest.start + sources.text(*rest).find(argument)?;
     let end = start + argument.len();

@@ -156,7 +156,7 @@ fn copies_at_once(run: Run<'_>, to: CopiesTo) -> u32 {
     u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
 }
 
-/// What may hold the packets themselves. A capture whose every copy is made holds none.
+/// Gives the egresses that may hold the packets themselves. A capture whose every copy is made holds none.
 fn holding(plan: &Plan) -> impl Iterator<Item = EgressPlan> {
     let holds = |tool: &ToolPlan| tool.output != Output::Capture || !tool.copy.makes_every_copy();
     plan.egresses().all().filter_map(move |(_, egress)| match egress {
@@ -222,7 +222,7 @@ fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
     queues as u64 * u64::from(u32::from(port.txd).max(rings_of(port).0))
 }
 
-/// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
+/// Gives the packets that the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
 fn rings_of(port: &PortPlan) -> (u32, u32) {
     port.devargs.driver().and_then(|driver| driver.own_rings).unwrap_or_default()
 }

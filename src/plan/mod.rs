@@ -10,13 +10,15 @@ mod compile;
 pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
-/// What makes one plan another.
+/// Compares two plans.
 pub mod diff;
-/// What is read and written, in one table.
+/// Lists what is read and written, in one table.
 mod files;
-/// Interfaces that are shared, or not there.
+/// Names a text of commands.
+pub mod identity;
+/// Warns of interfaces that are shared, or not there.
 mod interfaces;
-/// How many mbufs a plan needs.
+/// Computes how many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.
 pub mod progress;
@@ -26,7 +28,7 @@ mod resolve;
 pub mod run;
 /// When rules are on.
 pub mod schedule;
-/// What planning goes by besides the text.
+/// Gives planning what it goes by besides the text.
 pub mod surroundings;
 /// The plan itself.
 pub mod value;

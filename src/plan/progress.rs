@@ -17,7 +17,7 @@ struct State {
     given_up: AtomicBool, // waiting: writes; planning: reads
 }
 
-/// What takes its time, in the order in which it is done.
+/// The stages of planning that take time, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Stage {
@@ -25,7 +25,7 @@ pub enum Stage {
     /// Filters by libpcap, which cannot be stopped within one of them.
     Filters,
     Warnings,
-    /// What looks packets up, port by port.
+    /// The tables that look packets up, port by port.
     Ports,
 }
 

@@ -3,7 +3,7 @@
 use super::Plan;
 use tapline_datapath::ids::PortId;
 
-/// What is said of a run, and stays while plans take each other's place.
+/// The options of a run, which stay while plans take each other's place.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct RunOptions {
     /// EAL arguments behind those of the plan.

@@ -18,7 +18,7 @@ pub struct Schedule {
     pub for_ns: Option<u64>,
 }
 
-/// Whether a rule is on, and until when that holds.
+/// Says whether a rule is on, and until when that holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Activity {
     pub is_on: bool,
@@ -27,7 +27,7 @@ pub struct Activity {
 }
 
 impl Schedule {
-    /// What holds at `now_ns` for a rule that came into force at `since_ns`, both in ns since the Unix epoch.
+    /// Gives the activity at `now_ns` of a rule that came into force at `since_ns`, both in ns since the Unix epoch.
     pub fn at(&self, since_ns: u64, now_ns: u64) -> Activity {
         let end_ns = match (self.until_ns, self.for_ns.map(|for_ns| since_ns.saturating_add(for_ns))) {
             (Some(until), Some(over)) => Some(until.min(over)),
@@ -81,8 +81,8 @@ impl WeeklyHours {
         WeeklyHours { spans: spans.collect(), zone }
     }
 
-    /// Whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips begin
-    /// that much later, and of hours that come twice the first counts.
+    /// Gives whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips
+    /// begin that much later, and the first of hours that come twice counts.
     pub fn at(&self, now_ns: u64) -> Activity {
         let Ok(now) = Timestamp::from_nanosecond(now_ns.into()) else {
             return Activity { is_on: false, next_change_ns: None };

@@ -1,4 +1,4 @@
-//! What planning goes by besides the text: the time, time zones, random bytes, files, and the kernel's interfaces.
+//! The surroundings that planning goes by besides the text: the time, time zones, random bytes, files, and the kernel's interfaces.
 //!
 //! Parser and planner read none of these by themselves, so that a plan of the same text and the same surroundings is the same plan,
 //! and a caller from outside reads no file by it that it may not name. The product takes [`Surroundings::system`] afresh for each plan.
@@ -16,7 +16,7 @@ use tapline_dpdk::clock;
 use tapline_kernel::interface;
 use tapline_lang::files::{Files, InMemory, Stream, Target, Unreadable};
 
-/// What a plan is made in. Clones are the same surroundings.
+/// The surroundings that a plan is made in. Clones are the same surroundings.
 #[derive(Clone)]
 pub struct Surroundings {
     /// The time, in nanoseconds since the Unix epoch.

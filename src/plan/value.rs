@@ -33,7 +33,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
 
-/// What a pipeline file says, ready to run.
+/// A pipeline file, checked and ready to run.
 #[derive(Default, PartialEq)]
 pub struct Plan {
     pub settings: Settings,
@@ -47,15 +47,15 @@ pub struct Plan {
     pub rules: ById<RuleId, RulePlan>,
     /// All that workers are told.
     pub work: Arc<WorkPlan>,
-    /// What the file asks for once everything is set up, in its order.
+    /// The actions that the file asks for once everything is set up, in its order.
     pub actions: Vec<Action>,
-    /// What `anonymize ip` without a key file goes by, where some edits have it.
+    /// The key of `anonymize ip` without a key file, if some edits have it.
     pub random_key: Option<Key>,
     /// Some tool asks for the packets' own times, or its copies say them.
     pub tools_want_stamps: bool,
 }
 
-/// What tools, wires and rules do with a port, from all of them (`Plan::note_uses`).
+/// The uses that tools, wires and rules make of a port, gathered from all of them (`Plan::note_uses`).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct PortUse {
     /// The tools that send on it, ascending.
@@ -83,7 +83,7 @@ impl PortUse {
     }
 }
 
-/// What rules do with a tool, from all rules and groups (`Plan::note_uses`).
+/// The uses that rules make of a tool, gathered from all rules and groups (`Plan::note_uses`).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct ToolUse {
     /// The ports whose packets rules may send to it, ascending.
@@ -117,7 +117,7 @@ pub struct Settings {
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
-    /// What the system's clock follows, where the kernel says that it is kept.
+    /// The reference that the system's clock follows, if the kernel says that the clock is kept.
     pub clock: ClockQuality,
     /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
@@ -221,7 +221,7 @@ pub struct IfacePlan {
     pub ring_bytes: u64,
 }
 
-/// What clock the times of a port's packets are of. Those of different clocks are not compared.
+/// The clock that the times of a port's packets are of. Times of different clocks are not compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TimeBase {
@@ -331,7 +331,7 @@ impl ToolPlan {
     }
 }
 
-/// What tools and the directions of wires have alike: a queue, and where it leads.
+/// The part that tools and the directions of wires have alike: a queue, and where it leads.
 #[derive(Clone, Copy, Debug)]
 pub struct EgressPlan {
     pub output: Output,
@@ -348,7 +348,7 @@ impl EgressPlan {
     /// Packets that may wait for a tool whose `queue` does not say, and for a direction of a wire.
     const DEFAULT_QUEUE: usize = 4096;
 
-    /// What its queue admits.
+    /// Gives what its queue admits.
     pub fn limits(&self) -> QueueLimits {
         QueueLimits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
@@ -362,13 +362,13 @@ pub struct CopyPlan {
     pub timestamp: Timestamp,
     /// A tunnel's MAC addresses are not settled yet.
     pub transport: Transport,
-    /// Where the transport is a tunnel.
+    /// The tunnel, if the transport is one.
     pub tunnel: Option<TunnelPlan>,
     /// Bytes behind the Ethernet header that the path is taken to carry.
     pub mtu: u16,
-    /// What the path carries, where that is judged.
+    /// The frames that the path carries, if that is judged.
     pub room: Option<PathRoom>,
-    /// Where the transport says the flow inside.
+    /// The hash of the flow inside, if the transport states it.
     pub hash: Option<HashId>,
 }
 
@@ -417,7 +417,7 @@ pub enum NextHopPlan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeartbeatPlan {
     pub timing: ProbeTiming,
-    /// Where they return.
+    /// The port by which they return.
     pub back: PortId,
 }
 
@@ -464,7 +464,7 @@ impl WirePlan {
     }
 }
 
-/// Where a tool's copies go.
+/// The destination of a tool's copies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
     Port(PortId),
@@ -485,15 +485,15 @@ pub struct RulePlan {
     /// The rule's name.
     pub priority: u32,
     pub sources: Vec<PortId>,
-    /// What it changes in its copies.
+    /// The edits of its copies.
     pub edits: Option<EditId>,
-    /// What becomes of copies that are to be anonymised and cannot be read, where the rule says it.
+    /// The fate of copies that are to be anonymised and cannot be read, if the rule says it.
     pub unread: Option<Unread>,
-    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
+    /// The edits of its copies of duplicates, and the mark, if those are marked.
     pub duplicate_edits: Option<EditId>,
-    /// What it matches.
+    /// The packets that it matches.
     pub matcher: Arc<Matcher>,
-    /// The user's words for what it matches and samples; empty: everything.
+    /// What it matches and samples, as a line of the language says it; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
@@ -507,7 +507,7 @@ pub struct RulePlan {
     pub is_enabled: bool,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
-    /// What the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
+    /// The class that the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
     pub class: Option<Class>,
 }
 
@@ -531,7 +531,7 @@ pub struct DedupPlan {
 }
 
 impl DedupPlan {
-    /// What each of `workers` is to do.
+    /// Gives the settings for each of `workers`.
     pub fn spec(&self, workers: usize) -> DedupSpec {
         DedupSpec {
             window_ns: self.window_ns,
@@ -542,7 +542,7 @@ impl DedupPlan {
     }
 }
 
-/// What the file asks for once everything is set up.
+/// An action that the file asks for once everything is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     Start,
@@ -553,7 +553,7 @@ pub enum Action {
 }
 
 impl Plan {
-    /// What workers are told, while the plan is made and nobody else has it.
+    /// Gives the orders of workers, while the plan is made and nobody else has it.
     pub(super) fn work_mut(&mut self) -> &mut WorkPlan {
         Arc::get_mut(&mut self.work).expect("a plan that is being made has its work alone")
     }
@@ -568,7 +568,7 @@ impl Plan {
         self.settings.flows.div_ceil((rules * workers).max(1))
     }
 
-    /// What decides the filters, in words: `native`, or the interpreter and why.
+    /// Gives the engine that runs the filters, in words: `native`, or the interpreter and why.
     pub fn filter_engine(&self) -> String {
         let mut engines = self.work.inputs.iter().filter_map(|input| input.classifier.engine());
         let first = engines.next();
@@ -708,7 +708,7 @@ impl Plan {
         Egresses::new(self.tools.len(), self.wires.len())
     }
 
-    /// What a tool and a direction of a wire have alike.
+    /// Gives the part that a tool and a direction of a wire have alike.
     pub fn egress(&self, egress: Egress) -> EgressPlan {
         match egress {
             Egress::Tool(tool) => self.tools[tool].egress(),

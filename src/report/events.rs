@@ -16,7 +16,7 @@ pub struct Events {
     recorded: VecDeque<Recorded>,
     /// The number of the last event.
     last: u64,
-    /// What statistics show. It is kept by itself: other events do not push it out.
+    /// The changes that statistics show. They are kept by themselves: other events do not push them out.
     changes: VecDeque<EventEntry>,
 }
 

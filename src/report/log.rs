@@ -79,14 +79,14 @@ fn rfc3339(time_ns: u64) -> String {
         .map_or_else(|_| time_ns.to_string(), |time| format!("{time:.3}"))
 }
 
-/// What may be written of one kind of event about one thing.
+/// The lines that may be written of one kind of event about one thing.
 struct Room {
     /// Lines that may be written.
     tokens: u64,
     /// Up to when tokens were given.
     given_ns: u64,
     left_out: u64,
-    /// Of those the last, with its level.
+    /// The last of those, with its level.
     last: Option<(Level, String)>,
 }
 
@@ -121,7 +121,7 @@ pub struct Log {
     form: Form,
     /// The number of the last event that was read.
     seen: u64,
-    /// By kind and object.
+    /// The room of each kind and object.
     rooms: HashMap<(&'static str, String), Room>,
 }
 

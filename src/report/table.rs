@@ -180,7 +180,7 @@ pub fn tools(snapshot: &Snapshot) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// What is shown of a tool's queue, or of that of one direction of a wire.
+/// A row about a tool's queue, or about that of one direction of a wire.
 struct Queue {
     name: String,
     depth: u64,
@@ -188,7 +188,8 @@ struct Queue {
     latency: Latency,
 }
 
-/// What waits, what waited most, and how long packets took: of the queues of which something is known, or nothing.
+/// Writes a table of what waits, what waited most, and how long packets took. It has the queues that something is known of; without
+/// any it is empty.
 fn queue_table(of: &str, queues: impl Iterator<Item = Queue>) -> String {
     let queues: Vec<Queue> = queues.filter(|queue| queue.peak > 0 || queue.latency.samples > 0).collect();
     if queues.is_empty() {
@@ -340,7 +341,7 @@ pub fn lcores(snapshot: &Snapshot) -> String {
     titled("lcores", &table)
 }
 
-/// What `--profile` measured: cycles a packet, by lcore and stage.
+/// Writes what `--profile` measured: cycles a packet, by lcore and stage.
 pub fn profile(snapshot: &Snapshot) -> String {
     let mut table =
         Table::new(&["lcore", "timed packets", "receive", "classify", "route", "egress", "cycles/packet"]);

@@ -5,6 +5,8 @@
 mod copies;
 /// Links that flap, interfaces that go, MTUs that change, what the kernel counts as sent and missed.
 mod faults;
+/// The pages of the guide that need interfaces.
+mod guide;
 /// Interfaces of the kernel as ports of Tapline's own.
 mod interfaces;
 /// Tools on veth pairs, heartbeats through a bridge, echoes to the kernel.

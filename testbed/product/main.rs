@@ -11,6 +11,8 @@ mod copies;
 mod egress;
 /// Clocks that are set, lcores that hang, memif readers that die, stages that panic.
 mod faults;
+/// The page of the guide that needs no root.
+mod guide;
 /// Stages on lcores of their own.
 mod lcores;
 /// The account at full speed, on `net_null`.

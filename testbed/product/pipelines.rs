@@ -175,9 +175,9 @@ fn the_readmes_pipeline_prints_what_it_says() {
     assert_eq!(pipeline.lines().count(), 5);
     let account = lab.account(&pipeline, &[]);
     assert_eq!(without_times(&account.stdout), without_times(&block("README.md", "```text\n")));
-    let shown: Value =
-        serde_json::from_str(&block("docs/statistics.md", "```json\n")).expect("the example is JSON");
-    assert_eq!(fields(&shown), fields(account.last()), "docs/statistics.md shows other fields");
+    let shown: Value = serde_json::from_str(&block("docs/reference/statistics.md", "```json\n"))
+        .expect("the example is JSON");
+    assert_eq!(fields(&shown), fields(account.last()), "docs/reference/statistics.md shows other fields");
 }
 
 /// The words of each line, without the times that were measured: `103.0 µs`.

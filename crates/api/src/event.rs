@@ -32,7 +32,7 @@ impl Level {
 /// Defines the events: each kind with its word and its own fields.
 macro_rules! events {
     ($( $(#[$attribute:meta])* $Kind:ident = $word:literal { $( $(#[$of_field:meta])* $field:ident: $Type:ty, )* }, )+) => {
-        /// What happened to a broker, or to what it looks after.
+        /// An event of a broker, or of what it looks after.
         #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum Event {
@@ -44,7 +44,7 @@ macro_rules! events {
             /// Something is wrong that goes on until it is cleared.
             #[serde(rename = "alarm_raised")]
             AlarmRaised(Alarm),
-            /// What an alarm was raised for is over.
+            /// The reason of an alarm is over.
             #[serde(rename = "alarm_cleared")]
             AlarmCleared(Alarm),
         }
@@ -228,7 +228,7 @@ events! {
     OutOfBalance = "out_of_balance" {},
 }
 
-/// What an alarm is about.
+/// The subject of an alarm.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "alarm", rename_all = "snake_case")]
 pub enum Alarm {

@@ -1,4 +1,4 @@
-//! What the outside sees of a broker: the words of the language, the statistics and the log, and the forms that they are told in.
+//! The outside's view of a broker: the words of the language, the statistics and the log, and their forms.
 //!
 //! It knows nothing but serde, so that a client can be built without DPDK, and every word is written once: parser, planner, data
 //! path, statistics and metrics take it from here.
@@ -10,7 +10,7 @@ pub mod access;
 mod by_name;
 /// The events.
 pub mod event;
-/// What is asked and answered.
+/// Requests, and their answers.
 pub mod request;
 /// The statistics.
 pub mod snapshot;

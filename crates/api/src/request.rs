@@ -1,4 +1,4 @@
-//! What may be asked of a broker, and what it answers.
+//! The requests that may be made of a broker, and its answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum Request {
     Line { text: Vec<u8>, is_dry_run: bool },
     /// Something that can be read; of events those behind number `since`.
     Get { what: Get, since: Option<u64> },
-    /// What may stand at the end of a line that is not whole yet.
+    /// Asks for the words that may stand at the end of a line that is not whole yet.
     Complete { line: String },
 }
 
@@ -48,9 +48,9 @@ pub struct Diagnostic {
     /// The column behind the last marked character.
     pub end_column: Option<usize>,
     pub message: String,
-    /// What was expected in place of the marked characters.
+    /// The text that was expected in place of the marked characters.
     pub expected: Option<String>,
-    /// What to do.
+    /// The remedy.
     pub help: Option<String>,
     /// The line that is wrong.
     pub text: Option<String>,
@@ -61,7 +61,7 @@ pub struct Diagnostic {
 pub struct Reply {
     /// Why it was not done; `None` where it was.
     pub error: Option<ErrorKind>,
-    /// What was asked for.
+    /// The text that was asked for.
     pub result: String,
     /// Warnings, mistakes and failures, as a file's are printed.
     pub remarks: String,

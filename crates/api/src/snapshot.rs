@@ -23,23 +23,23 @@ pub struct Snapshot {
     pub time: f64,
     pub uptime_s: f64,
     pub ports: ByName<PortEntry>,
-    /// By priority.
+    /// The rules, by priority.
     pub rules: ByName<RuleEntry>,
     pub tools: ByName<ToolEntry>,
     pub wires: ByName<WireEntry>,
     pub groups: ByName<GroupEntry>,
-    /// By rule, where it looks for duplicates.
+    /// The dedup of each rule that looks for duplicates, by priority.
     pub dedup: ByName<DedupEntry>,
-    /// By the lcore's number.
+    /// The lcores, by number.
     pub lcores: ByName<LcoreEntry>,
     pub packets: Packets,
     pub copies: Copies,
     pub latency_ns: Latency,
-    /// What decides the filters: `native`, or `interpreter` and why.
+    /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
     /// The latest changes of states, oldest first.
     pub events: Vec<EventEntry>,
-    /// Whether both identities of the ledger hold. While packets are on their way they may not.
+    /// Both identities of the ledger hold. While packets are on their way they may not.
     pub balanced: bool,
 }
 
@@ -149,22 +149,22 @@ pub struct PortEntry {
     /// Packets that the driver handed over, without Tapline's own heartbeats.
     pub received: u64,
     pub received_bytes: u64,
-    /// Of those, packets that no work lcore had room for: they failed.
+    /// Received packets that no work lcore had room for: they failed.
     pub congested: u64,
-    /// Of those, packets that the plan looked into to their innermost layer, and that have one that could hold addresses and is
-    /// not read.
+    /// Received packets that the plan looked into to their innermost layer, and that have one which could hold addresses and is not
+    /// read.
     pub unparsed: u64,
-    /// Where heartbeats of tools return: those that did.
+    /// Heartbeats of tools that returned, if some return by the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeats: Option<u64>,
-    /// Where the driver may cut frames without a word: those that it did.
+    /// Frames that the driver cut, if it may cut them without counting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
     pub link_up: bool,
     pub speed_mbps: Option<u32>,
-    /// Of a kernel interface: what frames that it is to send are judged by.
+    /// The MTU of a kernel interface, which frames that it is to send are judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     pub driver: DriverStats,
@@ -175,7 +175,7 @@ pub struct PortEntry {
     pub terminate: Option<TerminateState>,
 }
 
-/// What the driver and the NIC count.
+/// The counters of the driver and the NIC.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DriverStats {
     pub rx_packets: u64,
@@ -219,13 +219,13 @@ pub struct ReplayState {
     pub error: Option<String>,
 }
 
-/// Where the receive times of a port's packets come from.
+/// The source of the receive times of a port's packets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClockState {
     /// `nic`, `file`, `kernel` or `poll`.
     pub source: TimeSource,
-    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work
-    /// lcore takes them.
+    /// The moment at which the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll;
+    /// `ring`, when a work lcore takes them.
     pub latency_from: TimeSource,
     /// How the clock behind it is disciplined.
     pub quality: ClockQuality,
@@ -241,12 +241,12 @@ pub struct ClockState {
     pub steps: u64,
 }
 
-/// What became of the frames that a port received in tunnels.
+/// The fate of the frames that a port received in tunnels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TerminateState {
     /// Frames whose inside became the packet.
     pub terminated: u64,
-    /// Of those, packets with the time that the tunnel's header says.
+    /// Terminated packets with the time that the tunnel's header says.
     pub timed: u64,
     /// Frames that rules did not see, by reason.
     pub refused: Refusals,
@@ -272,7 +272,7 @@ pub struct SessionEntry {
     pub counts: SequenceCounts,
 }
 
-/// What became of a session's copies on their way here.
+/// The fate of a session's copies on their way here.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct SequenceCounts {
     pub received: u64,
@@ -293,13 +293,13 @@ pub struct SequenceCounts {
 pub struct RuleEntry {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
-    /// Of those, packets that were seen a moment before.
+    /// Matched packets that were seen a moment before.
     pub duplicates: u64,
-    /// Of those, packets that its sampler passed over.
+    /// Matched packets that its sampler passed over.
     pub sampled_out: u64,
     /// Copies that were to be anonymised and have a layer that could hold addresses and is not read.
     pub unread: u64,
-    /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has
+    /// The share that the rule's sampler keeps at the moment, above 0 to 1, by which exporters divide counts; null if the rule has
     /// none.
     pub sample_share: Option<f64>,
     /// The sampler's memory of flows, where it has one.
@@ -309,7 +309,7 @@ pub struct RuleEntry {
     pub activity: RuleActivity,
 }
 
-/// What a table of flows has done. `begun = over + evicted + occupied slots`, always.
+/// The counters of a table of flows. `begun = over + evicted + occupied slots`, always.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlowCounters {
     /// Flows that got a slot.
@@ -320,7 +320,7 @@ pub struct FlowCounters {
     pub evicted: u64,
 }
 
-/// Whether a rule takes packets.
+/// Says whether a rule takes packets.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RuleActivity {
     pub on: bool,
@@ -333,7 +333,7 @@ pub struct RuleActivity {
 /// Buckets of gaps between a packet and its duplicate. The last bucket begins at 2^22 µs, about 4 s.
 pub const GAP_BUCKETS: usize = 24;
 
-/// What a rule's dedup found.
+/// The findings of a rule's dedup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DedupEntry {
     /// Packets that were compared.
@@ -364,9 +364,9 @@ pub struct ToolEntry {
     pub sent_bytes: u64,
     /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
     pub cut_bytes: u64,
-    /// Of the dropped copies, those that the queue refused, by class.
+    /// The dropped copies that the queue refused, by class.
     pub refused: Refused,
-    /// Where the tool has `order`: copies that came behind later ones, beyond the window.
+    /// Copies that came behind later ones, beyond the window, if the tool has `order`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<u64>,
     pub queue_depth: u64,
@@ -376,10 +376,10 @@ pub struct ToolEntry {
     pub alarms: Vec<AlarmKind>,
     #[serde(flatten)]
     pub health: ToolHealth,
-    /// Of a tunnel that asks for its next hop.
+    /// The next hop of a tunnel that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHopEntry>,
-    /// Where the tool has `heartbeat`, or `echo`.
+    /// The probes of a tool that has `heartbeat`, or `echo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<ProbeEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -424,16 +424,16 @@ impl<'de> Deserialize<'de> for Refused {
     }
 }
 
-/// Whether a tool gets copies.
+/// Says whether a tool gets copies.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ToolHealth {
     pub state: ToolState,
-    /// Of the last change of state.
+    /// The reason of the last change of state.
     pub reason: Option<Reason>,
     pub since: f64,
 }
 
-/// What became of a tool's probes: `sent = returned + lost + waiting`.
+/// The fate of a tool's probes: `sent = returned + lost + waiting`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProbeEntry {
     pub sent: u64,
@@ -502,7 +502,7 @@ pub struct GroupEntry {
 /// One lcore's use of its time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LcoreEntry {
-    /// What it does with packets.
+    /// The parts that it has in the way of packets.
     pub stages: Vec<LcoreRole>,
     pub received: u64,
     /// Packets that receive lcores handed over.
@@ -516,7 +516,7 @@ pub struct LcoreEntry {
     pub sleeps: u64,
     /// Bursts by size.
     pub bursts: BurstSizes,
-    /// What the worker is doing.
+    /// The stage that the worker is in.
     pub stage: Stage,
     pub is_stalled: bool,
     /// How often the worker did not finish a turn in time.
@@ -553,7 +553,7 @@ pub struct EventEntry {
     pub change: Change,
 }
 
-/// What changed, and how.
+/// A change of state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Change {

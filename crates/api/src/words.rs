@@ -86,7 +86,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What `get` reads.
+    /// The things that `get` reads.
     pub enum Get {
         /// The statistics, whole.
         Stats = "stats",
@@ -96,7 +96,7 @@ words! {
         Rules = "rules",
         Wires = "wires",
         Lcores = "lcores",
-        /// What happened: the last of it.
+        /// The latest events.
         Events = "events",
         /// The running plan: its text and what it came to.
         Plan = "plan",
@@ -122,7 +122,7 @@ words! {
         Cancelled = "cancelled",
     }
 
-    /// What somebody may ask of a broker; each may ask what those before may.
+    /// The role of somebody who asks something of a broker. Each may ask what those before it may.
     pub enum Role {
         /// Reads.
         Viewer = "viewer",
@@ -154,7 +154,7 @@ words! {
         Rule = "rule",
     }
 
-    /// What a port terminates: `terminate TUNNEL`.
+    /// The tunnels that a port terminates: `terminate TUNNEL`.
     pub enum TunnelKind {
         /// VXLAN and VXLAN-GPE.
         Vxlan = "vxlan",
@@ -184,7 +184,7 @@ words! {
         Malformed = "malformed",
     }
 
-    /// What makes packets one flow: `hash KIND`.
+    /// The fields that make packets one flow: `hash KIND`.
     #[derive(Default)]
     pub enum HashKind {
         /// IP addresses.
@@ -206,7 +206,7 @@ words! {
         Rss = "rss",
     }
 
-    /// What a group does while fewer members than `min-up` are up: `below drop|spread`.
+    /// The behaviour of a group while fewer members than `min-up` are up: `below drop|spread`.
     #[derive(Default)]
     pub enum Below {
         /// Nobody gets anything, so that the members that are left are not overrun; counted as `down`.
@@ -216,7 +216,7 @@ words! {
         Spread = "spread",
     }
 
-    /// What dedup does not compare: `ignore LIST`.
+    /// The fields that dedup does not compare: `ignore LIST`.
     pub enum DedupIgnore {
         Ttl = "ttl",
         Tos = "tos",
@@ -225,7 +225,7 @@ words! {
         TcpSeq = "tcp-seq",
     }
 
-    /// What becomes of a duplicate: `action ACTION`.
+    /// The fate of a duplicate: `action ACTION`.
     #[derive(Default)]
     pub enum DedupAction {
         /// The rule does not take it.
@@ -258,7 +258,7 @@ words! {
         InnerL4 = "inner-l4",
     }
 
-    /// What becomes of copies that are to be anonymised and cannot be read: `unread WORD`.
+    /// The fate of copies that are to be anonymised and cannot be read: `unread WORD`.
     #[derive(Default)]
     pub enum Unread {
         /// They are dropped, reason `unread`.
@@ -268,7 +268,7 @@ words! {
         Pass = "pass",
     }
 
-    /// What is added to a tag's VLAN, so that a tool can tell copies apart: `tag vlan ID LABEL`.
+    /// The label that is added to a tag's VLAN, so that a tool can tell copies apart: `tag vlan ID LABEL`.
     pub enum TagLabel {
         /// The source port's index.
         FromPort = "from-port",
@@ -296,7 +296,7 @@ words! {
         Erspan3 = "erspan3",
     }
 
-    /// What becomes of a copy that its tool's path cannot carry: `oversize WORD`.
+    /// The fate of a copy that its tool's path cannot carry: `oversize WORD`.
     #[derive(Default)]
     pub enum Oversize {
         /// It is cut to what fits; the transport signals the truncation where it can, and the bytes cut are counted.
@@ -356,7 +356,7 @@ words! {
         Holdover = "holdover",
     }
 
-    /// Where the receive times of packets come from.
+    /// The source of packets' receive times.
     pub enum TimeSource {
         /// The NIC's clock.
         Nic = "nic",
@@ -370,7 +370,7 @@ words! {
         Ring = "ring",
     }
 
-    /// What an alarm of a tool watches.
+    /// The value that an alarm of a tool watches.
     pub enum AlarmKind {
         /// The fill of its queues.
         Queue = "queue",
@@ -378,7 +378,7 @@ words! {
         Utilisation = "utilisation",
     }
 
-    /// What is known of a tunnel's next hop.
+    /// The state of a tunnel's next hop.
     pub enum NextHopState {
         /// Asked for, never answered.
         Resolving = "resolving",
@@ -399,14 +399,14 @@ words! {
         SixtyFour = "64",
     }
 
-    /// What an lcore does with packets.
+    /// The part of an lcore in the way of packets.
     pub enum LcoreRole {
         Receive = "receive",
         Work = "work",
         Transmit = "transmit",
     }
 
-    /// What a worker is doing.
+    /// The stage that a worker is in.
     pub enum Stage {
         /// Between turns, or waiting for work.
         Idle = "idle",
@@ -418,11 +418,11 @@ words! {
         Route = "route",
         /// Copies are queued and handed to drivers.
         Egress = "egress",
-        /// What waited is handed to drivers.
+        /// Packets that waited are handed to drivers.
         Flush = "flush",
     }
 
-    /// What became of a received packet. Every packet ends with exactly one.
+    /// The fate of a received packet. Every packet ends with exactly one.
     pub enum Disposition {
         /// At least one copy of it was requested.
         Delivered = "delivered",
@@ -459,7 +459,7 @@ words! {
         Internal = "internal",
     }
 
-    /// Whether a tool gets copies.
+    /// The state of a tool: whether it gets copies.
     pub enum ToolState {
         Up = "up",
         /// On its way out by command: it still sends what it holds, and gets no flow anew.
@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn every_disposition_and_every_reason_has_its_row_in_the_reference() {
-        let reference = include_str!("../../../docs/statistics.md");
+        let reference = include_str!("../../../docs/reference/statistics.md");
         for word in Disposition::WORDS.iter().chain(DropReason::WORDS) {
             let rows = reference.lines().filter(|line| line.starts_with(&format!("| `{word}` | "))).count();
             assert_eq!(rows, 1, "{word}");

@@ -1,4 +1,4 @@
-//! What can be wrong with a capture file, and where.
+//! The errors of capture files, with the place of each.
 
 use super::compressed::{Compression, Damage};
 
@@ -6,14 +6,15 @@ use super::compressed::{Compression, Damage};
 #[derive(Debug, thiserror::Error)]
 #[error("at byte {offset}{}: {kind}", of_what(.is_decompressed))]
 pub struct Error {
-    /// Where the record or block begins that is damaged, in bytes from the start of the file.
+    /// The offset of the damaged record or block, in bytes from the start of the file.
     pub offset: u64,
     /// The byte is one of what a compressed file gives, not of the file.
     pub is_decompressed: bool,
     pub kind: ErrorKind,
 }
 
-/// What other programs compressed, and is not read: it has to be decompressed by them.
+/// Gives the words by which an error names the program that compressed a file which Tapline does not read, and how that program
+/// decompresses it.
 fn as_others_do(first: &[u8; 4]) -> &'static str {
     match first {
         [0xfd, b'7', b'z', b'X'] => ", as xz writes; xz -dc FILE | tapline filter -r -",

@@ -35,7 +35,7 @@ pub use writer::{Packet, Writer};
 /// The most bytes of one packet that readers take, but of some link types: libpcap's `MAXIMUM_SNAPLEN`.
 const MAX_CAPTURED_LEN: u32 = 262_144;
 
-/// What kind of frame a packet's bytes begin with, as capture files number it.
+/// The kind of frame that a packet's bytes begin with, as capture files number it.
 /// # Source
 /// <https://www.tcpdump.org/linktypes.html>
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,7 +61,7 @@ impl LinkType {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct InterfaceId(pub u32);
 
-/// What a capture file says of an interface.
+/// The description of an interface in a capture file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     pub link_type: LinkType,
@@ -77,7 +77,7 @@ impl Interface {
         Self { link_type, snaplen, name, clock: pcapng::Clock::NANOSECONDS }
     }
 
-    /// Whether its times may hold parts of a microsecond.
+    /// Returns whether its times may hold parts of a microsecond.
     pub fn is_finer_than_us(&self) -> bool {
         self.clock.is_finer_than_us()
     }

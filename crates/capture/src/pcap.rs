@@ -27,7 +27,7 @@ pub(super) enum LenOrder {
 }
 
 /// A pcap file's header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub order: ByteOrder,
     pub is_ns: bool,
@@ -98,7 +98,7 @@ impl Header {
         seconds * 1_000_000_000 + if self.is_ns { fraction } else { fraction * 1000 }
     }
 
-    /// Whether this is version 2.4 in its common form, as every program writes it.
+    /// Returns whether this is version 2.4 in its common form, as every program writes it.
     pub(crate) fn is_common(&self) -> bool {
         self.record_header_len == RECORD_HEADER_LEN && self.len_order == LenOrder::CapturedFirst
     }

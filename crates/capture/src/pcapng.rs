@@ -16,12 +16,12 @@ pub(super) const SIMPLE_PACKET: u32 = 3;
 pub(super) const ENHANCED_PACKET: u32 = 6;
 
 pub(super) const BYTE_ORDER_MARK: u32 = 0x1a2b_3c4d;
-/// Where a section header keeps the section's length: eight bytes, all ones where it is not known.
+/// The offset of the section's length in a section header: eight bytes, all ones if it is not known.
 pub(super) const SECTION_LEN_AT: usize = 16;
 /// Block type, block length, and the length again at the end.
 pub(super) const BLOCK_OVERHEAD: usize = 12;
 pub(super) const SECTION_HEADER_MIN: usize = 28;
-/// Where packet bytes begin in an enhanced (and an obsolete) packet block.
+/// The offset of packet bytes in an enhanced (and an obsolete) packet block.
 pub(super) const PACKET_DATA_AT: usize = 28;
 pub(super) const SIMPLE_PACKET_DATA_AT: usize = 12;
 

@@ -56,7 +56,8 @@ impl FileHeader {
         }
     }
 
-    /// Whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap files.
+    /// Returns whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap
+    /// files.
     pub fn is_carried(&self) -> bool {
         self.0.as_ref().is_none_or(|header| header.is_common())
     }
@@ -67,7 +68,7 @@ impl FileHeader {
     }
 }
 
-/// What a record is, for finding its options.
+/// The kind of a record, by which its options are found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Pcap,
@@ -89,12 +90,20 @@ struct Entry {
     kind: Kind,
 }
 
+impl Entry {
+    /// The packet in its burst's span.
+    #[inline(always)]
+    fn bytes<'a>(&self, span: &'a [u8]) -> &'a [u8] {
+        &span[self.packet_at as usize..][..self.captured_len as usize]
+    }
+}
+
 /// One packet of a capture file.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// Nanoseconds since the Unix epoch; 0 where the file has no time for the packet (pcapng simple packet block).
     pub time_ns: u64,
-    /// What was captured, from the first byte of the link-layer header on.
+    /// The bytes that were captured, from the first byte of the link-layer header on.
     pub bytes: &'a [u8],
     /// Bytes that the packet had on the wire.
     pub original_len: u32,
@@ -164,7 +173,7 @@ impl<'a> Burst<'a> {
         let raw = &self.span[entry.record_at as usize..][..entry.record_len as usize];
         Record {
             time_ns: entry.time_ns,
-            bytes: &self.span[entry.packet_at as usize..][..entry.captured_len as usize],
+            bytes: entry.bytes(self.span),
             original_len: entry.original_len,
             interface: InterfaceId(entry.interface),
             kind: entry.kind,
@@ -181,10 +190,25 @@ impl<'a> Burst<'a> {
     /// Views the packets as frames: fills the first `len()` of `frames` and returns them.
     pub fn frames<'f>(&self, frames: &'f mut [Frame<'a>; MAX_BURST]) -> &'f [Frame<'a>] {
         for (frame, entry) in frames.iter_mut().zip(self.entries) {
-            let bytes = &self.span[entry.packet_at as usize..][..entry.captured_len as usize];
-            *frame = Frame::new(bytes, entry.original_len);
+            *frame = Frame::new(entry.bytes(self.span), entry.original_len);
         }
         &frames[..self.len()]
+    }
+
+    /// The packets from `range.start` to `range.end`, each as its time and its frame, without what else a record has.
+    /// # Panics
+    /// If there are not so many.
+    #[inline(always)]
+    pub fn timed_frames(&self, range: Range<usize>) -> impl Iterator<Item = (u64, Frame<'a>)> + use<'a> {
+        let span = self.span;
+        let timed = move |entry: &Entry| (entry.time_ns, Frame::new(entry.bytes(span), entry.original_len));
+        self.entries[range].iter().map(timed)
+    }
+
+    /// The time of packet `index`, as [`Record::time_ns`].
+    #[inline(always)]
+    pub fn time_ns(&self, index: usize) -> u64 {
+        self.entries[index].time_ns
     }
 
     /// The interface of packet `index`.
@@ -198,19 +222,19 @@ impl<'a> Burst<'a> {
         self.span
     }
 
-    /// Where packet `index`'s record lies in the span.
+    /// Gives the bytes of the span that packet `index`'s record takes.
     pub fn record_range(&self, index: usize) -> Range<usize> {
         let entry = &self.entries[index];
         entry.record_at as usize..entry.record_at as usize + entry.record_len as usize
     }
 
-    /// Whether the span begins with a pcapng section header.
+    /// Returns whether the span begins with a pcapng section header.
     pub fn begins_section(&self) -> bool {
         self.begins_section
     }
 
-    /// Whether a packet of the burst is longer than its file says packets are: such packets are delivered cut, as libpcap does,
-    /// and their records hold more than the packet.
+    /// Returns whether a packet of the burst is longer than its file says packets are: such packets are delivered cut, as libpcap
+    /// does, and their records hold more than the packet.
     pub fn has_cut(&self) -> bool {
         self.has_cut
     }
@@ -229,7 +253,7 @@ pub(super) struct ReadPart {
     entries: Vec<Entry>,
     /// As they were at the begin of the part, and wherever they changed.
     interfaces: Vec<Vec<Interface>>,
-    /// What is wrong behind the last packet.
+    /// The damage behind the last packet.
     pub damage: Option<Error>,
     /// There are no more packets in the file.
     pub is_last: bool,
@@ -393,7 +417,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// What the file's header says, for writing a file that continues it.
+    /// Gives the contents of the file's header, for writing a file that continues it.
     pub fn header(&self) -> FileHeader {
         FileHeader(match &self.layout {
             Layout::Pcap(header) => Some(header.clone()),
@@ -419,7 +443,7 @@ impl Reader {
         self.input.taken().unwrap_or_else(|| self.input.offset() + self.span_len as u64)
     }
 
-    /// Whether the next burst needs bytes that were not read yet, so that asking for it may wait.
+    /// Returns whether the next burst needs bytes that were not read yet, so that asking for it may wait.
     pub fn is_starved(&self) -> bool {
         self.needed != 0
     }
@@ -518,9 +542,13 @@ impl Reader {
         }
     }
 
+    #[inline(never)]
     fn parse_pcap(&mut self, max: usize) -> Result<(), Error> {
         let Layout::Pcap(header) = &self.layout else { return Ok(()) };
+        let header = **header;
         let available = self.input.available();
+        self.entries.reserve(max.saturating_sub(self.entries.len()));
+        let mut has_cut = self.has_cut;
         let mut at = 0;
         while self.entries.len() < max {
             let Some(record) = available.get(at..at + header.record_header_len) else {
@@ -529,11 +557,11 @@ impl Reader {
             };
             let (captured_len, original_len) = header.lengths(record);
             if captured_len > header.max_captured_len {
-                self.span_len = at;
+                (self.span_len, self.has_cut) = (at, has_cut);
                 let kind = ErrorKind::CapturedLen { captured_len, limit: header.max_captured_len };
                 return Err(Error::new(self.input.offset() + at as u64, kind));
             }
-            self.has_cut |= captured_len > header.snaplen;
+            has_cut |= captured_len > header.snaplen;
             let record_len = header.record_header_len + captured_len as usize;
             if available.len() - at < record_len {
                 self.needed = record_len;
@@ -551,7 +579,7 @@ impl Reader {
             });
             at += record_len;
         }
-        self.span_len = at;
+        (self.span_len, self.has_cut) = (at, has_cut);
         Ok(())
     }
 
@@ -653,9 +681,9 @@ impl Reader {
     }
 }
 
-/// What a regular file is compressed by.
+/// Gives the compression of a regular file.
 /// # Errors
-/// It cannot be read.
+/// Fails if it cannot be read.
 pub fn compression(file: &File) -> io::Result<Option<Compression>> {
     let (mut first, mut len) = ([0; 4], 0);
     while len < first.len() {

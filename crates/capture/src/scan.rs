@@ -13,7 +13,7 @@ use super::reader::{Burst, ReadPart, Reader};
 use super::source::Part;
 use tapline_packet::burst::Selection;
 
-/// What is done with judged packets, in the file's order.
+/// Takes judged packets, in the file's order.
 pub trait Sink: Send {
     type Error: Send;
 
@@ -79,7 +79,7 @@ impl Scan {
     }
 }
 
-/// What the threads of a scan share.
+/// The state that the threads of a scan share.
 struct Turns<'a, S: Sink> {
     file: &'a File,
     unclaimed: &'a AtomicU64,
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// What a reader hands out: time, place in the file and bytes of each record, then the error.
+    /// Everything that a reader hands out: time, place in the file and bytes of each record, then the error.
     #[derive(Default)]
     struct Seen {
         records: Vec<(u64, u32, Vec<u8>)>,

@@ -1,4 +1,4 @@
-//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead or decompresses, or the parts of a file that
+//! The source of a reader's bytes: any stream, a file that a second thread reads ahead or decompresses, or the parts of a file that
 //! several threads take turns with.
 
 use std::collections::VecDeque;
@@ -34,7 +34,7 @@ pub(super) struct Input {
     start: usize,
     end: usize,
     offset: u64,
-    /// What the file is compressed by, and how many of its bytes were taken.
+    /// The compression of the file, and the number of its bytes that were taken.
     compressed: Option<(Compression, Arc<AtomicU64>)>,
 }
 
@@ -42,7 +42,7 @@ enum Source {
     Stream(Box<dyn Read + Send>),
     ReadAhead(ReadAhead),
     Decompressed(DecompressAhead),
-    /// What was attached, and whether the file ends with it.
+    /// A part that was attached; the file ends with it if `is_last`.
     Part {
         is_last: bool,
     },
@@ -77,7 +77,7 @@ impl Input {
         Ok(())
     }
 
-    /// What the file is compressed by.
+    /// Gives the compression of the file.
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.compressed.as_ref().map(|(compression, _)| *compression)
     }
@@ -107,12 +107,12 @@ impl Input {
         std::mem::replace(&mut self.bytes, unread)
     }
 
-    /// Whether nothing comes behind what is available once [`fill`](Self::fill) could not get more.
+    /// Returns whether nothing comes behind what is available once [`fill`](Self::fill) could not get more.
     pub(crate) fn is_at_end(&self) -> bool {
         !matches!(self.source, Source::Part { is_last: false })
     }
 
-    /// Where the available bytes lie in what [`detach`](Self::detach) gives.
+    /// Gives the place of the available bytes in what [`detach`](Self::detach) gives.
     pub(crate) fn start(&self) -> usize {
         self.start
     }
@@ -127,7 +127,7 @@ impl Input {
         &self.bytes[self.start..self.end]
     }
 
-    /// Where in the file the available bytes begin.
+    /// Gives the offset in the file at which the available bytes begin.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -273,7 +273,7 @@ struct State {
     free: Vec<Vec<u8>>,
     /// The next chunk that nobody reads yet.
     unclaimed: u64,
-    /// What became of the chunks that the consumer gets next; `None` while one is being read.
+    /// The results for the chunks that the consumer gets next; `None` while one is being read.
     read: VecDeque<Option<io::Result<Chunk>>>,
     is_stopped: bool,
 }
@@ -375,7 +375,7 @@ impl Drop for ReadAhead {
     }
 }
 
-/// What a thread of its own decompresses, [`CHUNKS`] at most before they are asked for.
+/// A file that a thread of its own decompresses, at most [`CHUNKS`] chunks before they are asked for.
 struct DecompressAhead {
     /// An empty one is the end.
     chunks: Receiver<io::Result<Chunk>>,

@@ -19,7 +19,7 @@ const UNKNOWN: MacAddress = MacAddress([0; 6]);
 /// The longest payload of an 802.3 frame, whose type field is a length.
 const MAX_802_3_LEN: u32 = 1500;
 
-/// What is in front of a packet, by its link type.
+/// The header in front of a packet, by its link type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LinkHeader {
     Ethernet,
@@ -62,7 +62,7 @@ impl LinkType {
     }
 }
 
-/// What a link header says.
+/// The contents of a link header.
 struct Link {
     header_len: usize,
     source: MacAddress,
@@ -70,9 +70,9 @@ struct Link {
 }
 
 enum Payload {
-    /// Of this ethertype.
+    /// The packet has this ethertype.
     Type(u16),
-    /// Of an 802.3 frame, which has its length there.
+    /// The packet is that of an 802.3 frame, which has its length in place of an ethertype.
     Llc,
 }
 
@@ -148,7 +148,7 @@ fn ppp_at(bytes: &[u8], at: usize) -> Option<Link> {
     Some(Link::of_type(at + header.len, header.ethertype()?))
 }
 
-/// Where the fields of a cooked header of Linux stand.
+/// The offsets of the fields in a cooked header of Linux.
 struct Cooked {
     len: usize,
     protocol_at: usize,

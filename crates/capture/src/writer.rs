@@ -29,7 +29,7 @@ pub struct Packet<'a> {
 pub struct Writer<W> {
     buffer: Gather<W>,
     layout: Layout,
-    /// By interface described so far: the most bytes of a packet that readers take.
+    /// For each interface described so far: the most bytes of a packet that readers take.
     most_bytes: Vec<u32>,
     /// Reused for building blocks.
     block: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What the stages may ask of the burst that a worker carries.
+//! The burst that a worker carries, as stages see it.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ pub struct BurstView<'a> {
     pub lens: &'a [u32],
     /// The port that received it.
     pub port: PortId,
-    /// What rules go by.
+    /// The times that rules go by.
     pub times: Times<'a>,
-    /// What copies carry.
+    /// The times that copies carry.
     pub stamps: &'a Stamps,
     pub live: &'a Live,
-    /// Where the use of buckets is noted.
+    /// The places at which the use of buckets is noted.
     pub uses: &'a ById<GroupId, Arc<BucketUse>>,
 }

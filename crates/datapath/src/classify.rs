@@ -18,7 +18,7 @@ use tapline_packet::frame::{Frame, SplitFrame};
 use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::layers::Depth;
 
-/// What one rule matches: all of it must hold.
+/// The conditions of one rule, which must all hold.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Matcher {
     /// `vlan LIST`.
@@ -77,13 +77,13 @@ struct Composite {
     terms: Vec<Term>,
 }
 
-/// What the filters of a burst gave; a worker's own.
+/// The results of a burst's filters. Each worker has its own.
 #[derive(Default)]
 pub struct Matches {
-    /// By row; zero except where `touched` says otherwise.
+    /// The packets that match each row; empty for rows that `touched` does not name.
     selections: Vec<Selection>,
     touched: Touched,
-    /// By program of one engine.
+    /// The packets that match each program of one engine.
     programs: Vec<Selection>,
 }
 
@@ -203,7 +203,7 @@ impl Classifier {
         self.depth
     }
 
-    /// What decides the filters: why, if the interpreter has to serve.
+    /// Gives the engine that runs the filters, with the reason if it is the interpreter.
     pub fn engine(&self) -> Option<&Engine> {
         let through = self.through.iter().map(|inner| inner.filters.engine());
         let mut engines = self.plain.filters.iter().map(Filters::engine).chain(through);

@@ -27,7 +27,7 @@ impl Side {
     }
 }
 
-/// What has an egress.
+/// The owner of an egress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Egress {
     /// Takes copies.

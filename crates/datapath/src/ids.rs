@@ -27,7 +27,7 @@ ids! {
     PortId;
     /// A tool of the plan, by its place in `Plan::tools`.
     ToolId;
-    /// What copies or originals leave by: a tool, or a direction of a wire. [`Egresses`](crate::egresses::Egresses) says which.
+    /// A tool or a direction of a wire, by which copies or originals leave. [`Egresses`](crate::egresses::Egresses) says which.
     EgressId;
     /// A group of the plan, by its place in `Plan::groups`.
     GroupId;

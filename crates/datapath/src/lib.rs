@@ -5,13 +5,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
-/// What stages may ask of a burst.
+/// Shows stages the burst that they work on.
 pub mod burst_view;
 /// Which packets of a burst each rule matches.
 pub mod classify;
 /// Copies as tools want them: edits, timestamps, transports.
 pub mod copies;
-/// What workers count.
+/// Counts what workers do.
 pub mod counters;
 /// Copies -> transmit queues and captures.
 pub mod egress;

@@ -1,4 +1,4 @@
-//! Where a packet ends, in every place that asks: each takes what its headers say, or the whole frame, by one model.
+//! Compares all places that ask where a packet ends with one model: the end that its headers state, or that of the frame.
 #![cfg(test)]
 
 use proptest::prelude::*;

@@ -14,7 +14,7 @@ use tapline_api::words::{Class, DedupAction, Unread};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
-/// What workers do with packets.
+/// The orders of workers: what they do with packets.
 #[derive(Default, PartialEq)]
 pub struct WorkPlan {
     /// Most packets received in one poll, 1..=64.
@@ -23,10 +23,10 @@ pub struct WorkPlan {
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
     pub egresses: Egresses,
-    /// What becomes of each port's packets.
+    /// The orders for each port's packets.
     pub inputs: ById<PortId, InputPlan>,
     pub groups: ById<GroupId, GroupWork>,
-    /// What rules and tools change in their copies.
+    /// The edits that rules and tools make in their copies.
     pub edits: ById<EditId, EditPlan>,
     /// The ways to hash flows that groups, samplers and tunnels use.
     pub hashes: ById<HashId, HashSpec>,
@@ -49,7 +49,7 @@ pub struct GroupWork {
     pub hash: HashId,
 }
 
-/// What a worker does in a turn that found nothing to do.
+/// The way in which a worker spends a turn that found nothing to do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Idle {
     /// Polls again at once.
@@ -79,14 +79,14 @@ impl ReplayPlan {
     }
 }
 
-/// Where a rule's packets go.
+/// The destination of a rule's packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     Tool(ToolId),
     Group(GroupId),
 }
 
-/// What a rule means for the rules after it.
+/// The effect of a rule on the rules after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// They are tried too.
@@ -97,7 +97,7 @@ pub enum Verdict {
     Drop,
 }
 
-/// What becomes of one port's packets.
+/// The orders for one port's packets.
 #[derive(Default)]
 pub struct InputPlan {
     /// The rules that take from the port, in order.
@@ -105,7 +105,7 @@ pub struct InputPlan {
     pub classifier: Classifier,
     /// Set where all packets go the same way, whatever is in them.
     pub straight: Option<Straight>,
-    /// Where the originals go if the port is a side of a wire.
+    /// The egress of the originals if the port is a side of a wire.
     pub wire: Option<EgressId>,
     /// They do even while rules do not run.
     pub is_bypass: bool,
@@ -171,7 +171,7 @@ pub struct Straight {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     pub rule: RuleId,
-    /// Where the rule leaves out, or counts, duplicates among this port's packets.
+    /// The rule's dedup, if it leaves out, counts or marks duplicates among this port's packets.
     pub dedup: Option<StepDedup>,
     pub is_scheduled: bool,
     pub is_limited: bool,
@@ -179,11 +179,11 @@ pub struct Step {
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
     pub edits: Option<EditId>,
-    /// Of duplicates, where they are marked.
+    /// The edits of duplicates, if they are marked.
     pub duplicate_edits: Option<EditId>,
     /// How deep the rule's edits anonymise its copies.
     pub anonymized: Option<Depth>,
-    /// What becomes of copies that are to be anonymised and cannot be read.
+    /// The fate of copies that are to be anonymised and cannot be read.
     pub unread: Unread,
     pub targets: Vec<Target>,
     pub verdict: Verdict,

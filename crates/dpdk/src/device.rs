@@ -26,9 +26,9 @@ pub(super) struct Attached {
     removed: Arc<AtomicBool>,
     /// The kernel's interface behind it.
     interface: Option<interface::Index>,
-    /// What the kernel loses and the driver does not say.
+    /// The count of what the kernel loses and the driver does not say.
     pub missed: Missed,
-    /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
+    /// The mempools that receive queues were set up with. The driver has mbufs of them until the port is closed.
     pub pools: Mutex<Vec<Arc<Mempool>>>,
     /// Dropped last.
     _eal: Eal,
@@ -39,7 +39,7 @@ pub(super) struct Started {
     port: Arc<Attached>,
 }
 
-/// What a port can do, as its driver says.
+/// The abilities of a port, as its driver states them.
 #[derive(Clone, Debug)]
 pub struct PortInfo {
     pub driver: String,

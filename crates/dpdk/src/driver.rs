@@ -1,4 +1,4 @@
-//! What Tapline knows of drivers of virtual devices: one row each. NICs say of themselves what they can do.
+//! A table of the drivers of virtual devices: one row each. NICs state themselves what they can do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// A driver of virtual devices.
 #[derive(Debug)]
 pub struct Driver {
-    /// What the names of its devices begin with.
+    /// The beginning of its devices' names.
     pub name: &'static str,
     /// The arguments that it takes in DPDK 22.11 to 24.11.
     /// # Source
@@ -35,7 +35,7 @@ pub struct Driver {
     pub tpacket_slot: Option<u32>,
     /// It joins IP fragments, loses those that lack others, and gives every VLAN tag the type 0x8100.
     pub changes_frames: bool,
-    /// Where the kernel counts what the driver lost without a word.
+    /// The kernel's counter of what the driver lost without counting it.
     pub kernel_counter: KernelCounter,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
     pub by_libpcap: bool,
@@ -43,7 +43,7 @@ pub struct Driver {
     pub pairs_queues: bool,
     /// It makes packets when it is asked, as long as `size` says.
     pub makes_packets: bool,
-    /// What is sent into its device comes out of it.
+    /// Packets that are sent into its device come out of it.
     pub is_loop: bool,
     /// Bytes of a packet of several mbufs that it writes to its `files`: it cuts longer ones there, and keeps their length.
     pub written_len: Option<u32>,
@@ -75,11 +75,11 @@ pub enum Takes {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KernelCounter {
     None,
-    /// Of the driver's packet sockets.
+    /// The counters of the driver's packet sockets.
     PacketSockets,
-    /// Of its XDP sockets.
+    /// The counters of its XDP sockets.
     XdpSockets,
-    /// Of its interface: what that was to send and had no room for.
+    /// The counter of its interface for packets that it was to send and had no room for.
     Interface,
 }
 

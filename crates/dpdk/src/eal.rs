@@ -10,18 +10,18 @@ use super::mempool::Pool;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Where DPDK's memory comes from.
+/// The source of DPDK's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
     /// Huge pages that no other process can see and that leave no files (`--in-memory`).
     HugePages,
     /// Ordinary pages, all reserved at start (`--no-huge -m`), in MiB.
     Ordinary { mib: u32 },
-    /// Where the user's own arguments say.
+    /// The memory that the user's own arguments name.
     AsGiven,
 }
 
-/// What EAL is started with.
+/// The options that EAL is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Worker lcores, each pinned to the CPU of its number.
@@ -163,7 +163,7 @@ impl Eal {
         self.0.left.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Pool::in_use).sum()
     }
 
-    /// What EAL and the drivers logged since the last call (warnings and errors).
+    /// Gives the warnings and errors that EAL and the drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
         take_log()
     }

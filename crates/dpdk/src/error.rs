@@ -9,7 +9,7 @@ use tapline_kernel::limits::Descriptors;
 /// A DPDK call that failed.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// What the call was for, by the user's name for it: `port tap0`, `EAL`.
+    /// The object of the call, by the user's name for it: `port tap0`, `EAL`.
     pub what: String,
     /// The DPDK function.
     pub call: &'static str,
@@ -17,9 +17,9 @@ pub struct Error {
     pub errno: i32,
     /// Why, where the errno text alone would not tell.
     pub reason: Option<String>,
-    /// What EAL and the driver logged during the call, one line each.
+    /// Lines that EAL and the driver logged during the call.
     pub log: Vec<String>,
-    /// What to change.
+    /// The change that would help.
     pub remedy: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn check(what: impl Into<String>, call: &'static str, result: i32) ->
     if result < 0 { Err(Error::from_result(what, call, result)) } else { Ok(result) }
 }
 
-/// What `call` gives; ENOMEM, without the call, where a test makes this place fail.
+/// Gives the result of `call`, or ENOMEM without calling it if a test makes this place fail.
 pub(super) fn or_fault(place: &str, call: impl FnOnce() -> i32) -> i32 {
     if fault::strikes(place) { -libc::ENOMEM } else { call() }
 }

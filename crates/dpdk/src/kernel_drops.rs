@@ -15,10 +15,10 @@ use std::sync::{Mutex, PoisonError};
 use super::driver::{Devargs, KernelCounter};
 use tapline_kernel::socket::{Family, OpenSockets, take_packet_drops, xdp_ring_full};
 
-/// What the kernel says of a port's losses.
+/// The kernel's counters of a port's losses.
 pub(crate) struct Missed {
     counter: Counter,
-    /// Of the driver, and kept open beside it, so that no other file comes to their numbers.
+    /// The driver's sockets, kept open beside it so that no other file gets their numbers.
     sockets: Mutex<Vec<OwnedFd>>,
     /// Without receive queues nobody misses what is lost.
     is_receiving: AtomicBool,

@@ -23,10 +23,10 @@ pub struct Running<T> {
     thread: Arc<AtomicI32>,
 }
 
-/// What a thread has had of its CPU.
+/// A thread's use of its CPU.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct CpuUse {
-    /// How long it ran, as of the kernel's last tick.
+    /// The time that it ran, as of the kernel's last tick.
     pub ran: Duration,
     /// How long it waited, while others had its CPU, each time until it ran again.
     pub waited: Duration,
@@ -65,7 +65,7 @@ pub fn launch<T: Send + 'static>(
     Ok(Running { eal: eal.clone(), lcore, outcome, thread })
 }
 
-/// Whether `lcore` can be given work.
+/// Checks that `lcore` can be given work.
 ///
 /// # Errors
 /// If EAL was not started with it, or runs the main thread on it.
@@ -96,7 +96,7 @@ unsafe extern "C" fn run_job(argument: *mut c_void) -> i32 {
     0
 }
 
-/// What a panic said.
+/// Gives the text of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
@@ -108,7 +108,7 @@ impl<T> Running<T> {
         self.outcome.lock().is_ok_and(|outcome| outcome.is_some())
     }
 
-    /// What the thread has had of its CPU; of a kernel that does not say, nothing.
+    /// Gives the thread's use of its CPU; zeroes if the kernel does not say.
     /// # Source
     /// Linux, Documentation/scheduler/sched-stats.rst: `/proc/PID/schedstat`, in nanoseconds; proc_pid_stat(5).
     pub fn cpu_use(&self) -> CpuUse {

@@ -35,7 +35,7 @@ pub struct LcoreId(pub u32);
 /// A NUMA node. `None` where the device has no preference.
 pub type SocketId = Option<u32>;
 
-/// What DPDK takes for "any socket".
+/// Gives the number of a socket as DPDK takes it; that of "any socket" for `None`.
 fn raw_socket(socket: SocketId) -> i32 {
     socket.map_or(dpdk_sys::SOCKET_ID_ANY, |id| id as i32)
 }

@@ -137,7 +137,7 @@ pub enum Pages {
     Ordinary,
 }
 
-/// What gives a pool of `mib` MiB the memory that it did not get. DPDK keeps a file open for each huge page.
+/// Gives the remedy for a pool of `mib` MiB that did not get its memory. DPDK keeps a file open for each huge page.
 fn more(pages: Pages, mib: u32) -> String {
     const PAGE_MIB: u64 = 2;
     match (pages, Descriptors::now()) {

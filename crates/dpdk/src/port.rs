@@ -47,7 +47,7 @@ pub struct Link {
     pub speed_mbps: Option<u32>,
 }
 
-/// What the symmetric key repeats.
+/// The word that the symmetric key repeats.
 pub const RSS_KEY_WORD: u16 = 0x6d5a;
 /// Symmetric Toeplitz key: both directions of a flow hash alike, whatever the NIC.
 /// # Source
@@ -65,9 +65,9 @@ const SYMMETRIC_RSS_KEY: [u8; 64] = {
 /// How a started port spreads packets over its receive queues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spreading {
-    /// By a hash with the symmetric key: both directions of a flow come by one queue.
+    /// The NIC uses a hash with the symmetric key: both directions of a flow come by one queue.
     Symmetric,
-    /// By a hash with another key, or on no more than one header.
+    /// The NIC uses a hash with another key, or of no more than one header.
     OtherKey,
     /// The driver does not say how.
     Unknown,
@@ -142,7 +142,7 @@ impl Port {
         Ok((rxqs.collect(), txqs.collect()))
     }
 
-    /// What errors are of.
+    /// Gives the name of the port for errors.
     fn what(&self) -> String {
         format!("port {}", self.0.name)
     }
@@ -299,7 +299,7 @@ impl Port {
         check(format!("port {}", self.0.name), call, result).map(drop)
     }
 
-    /// What the driver counts. Zeroes where it does not answer.
+    /// Gives the driver's counters; zeroes if it does not answer.
     pub fn stats(&self) -> DriverStats {
         let mut raw = dpdk_sys::rte_eth_stats::default();
         // SAFETY: `raw` is written during the call only.

@@ -12,7 +12,7 @@ use super::mbuf::field::{bytes_of, packet_len, prefetch_line};
 use super::{EthdevId, QueueId};
 use tapline_kernel::packet::Sender;
 
-/// What went through a queue in one call.
+/// The packets that went through a queue in one call.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Moved {
     pub packets: usize,
@@ -36,7 +36,7 @@ pub struct TxQueue {
     _started: Option<Arc<Started>>,
 }
 
-/// What sending asks for, beside handing packets over.
+/// The work that sending has beside handing packets over.
 struct Special {
     /// Packets may ask for checksums, which drivers prepare.
     prepares: bool,
@@ -184,7 +184,7 @@ impl TxQueue {
     }
 }
 
-/// What was sent where the driver took the first `packets` only: the caller still owns the others.
+/// Gives what was sent if the driver took only the first `packets`. The caller still owns the others.
 #[cold]
 fn refuse(mbufs: &[*mut rte_mbuf], packets: usize, bytes: u64) -> Moved {
     Moved { packets, bytes: bytes - bytes_of(&mbufs[packets..]) }
@@ -198,8 +198,8 @@ fn fast_path(port: u16) -> *const dpdk_sys::rte_eth_fp_ops {
     (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().wrapping_add(usize::from(port))
 }
 
-/// What `rte_eth_rx_burst` calls, where nobody (as a capture by dpdk-dumpcap) has put a callback in between: a call saved of every
-/// poll.
+/// Gives the function that `rte_eth_rx_burst` calls, unless somebody (such as a capture by dpdk-dumpcap) has put a callback in
+/// between. Calling it directly saves a call in every poll.
 ///
 /// # Safety
 /// The queue was set up, and the port was started at some time.
@@ -214,7 +214,7 @@ unsafe fn rx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_vo
     }
 }
 
-/// What `rte_eth_tx_burst` calls, where nobody has put a callback in between.
+/// Gives the function that `rte_eth_tx_burst` calls, unless somebody has put a callback in between.
 ///
 /// # Safety
 /// As of [`rx_function`].

@@ -8,8 +8,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
-/// Where a start can fail, in the order in which it comes by. A test makes each fail, at each time that it is passed; a place of a
-/// start that does not stand here panics.
+/// The places at which a start can fail, in the order in which it passes them. A test makes each fail, each time that it is passed.
+/// A place of a start that is missing here panics.
 pub const START: [&str; 23] = [
     "start.signals",
     "start.statistics",
@@ -36,7 +36,7 @@ pub const START: [&str; 23] = [
     "start.writer",
 ];
 
-/// Whether the place is to fail this time.
+/// Returns whether the place is to fail this time.
 #[inline(always)]
 pub fn strikes(place: &str) -> bool {
     #[cfg(debug_assertions)]

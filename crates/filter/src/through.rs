@@ -1,6 +1,6 @@
 //! `through`: the frame inside tags, labels and tunnels, shown to filters without a copy.
 //!
-//! Stands between parse and the filters of rules that say `through`. `docs/through.md` says which frame is looked at.
+//! Stands between parse and the filters of rules that say `through`. `docs/reference/through.md` says which frame is looked at.
 
 use tapline_fault as fault;
 use tapline_packet::burst::{Known, Selection};

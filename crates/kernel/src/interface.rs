@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Index(u32);
 
-/// What is known of an interface.
+/// The state of an interface, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// It is up and has a carrier, or the kernel cannot be asked.

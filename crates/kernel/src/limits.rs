@@ -1,6 +1,6 @@
-//! What the kernel lets this process have: memory, open files, and files of a size.
+//! The limits that the kernel sets to this process: memory, open files, and the size of files.
 //!
-//! Asked before EAL is started: what EAL runs out of it ends with an abort, or with a message about something else.
+//! They are asked before EAL is started. When EAL runs out of something it aborts, or its message is about something else.
 //! # Source
 //! proc(5), getrlimit(2), cgroups(7); Linux, Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat) and
 //! cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes; memory.stat's `total_` is of the whole subtree).
@@ -139,7 +139,7 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Whether what failed may have failed for want of one: some are closed again on the way to its error.
+    /// Returns whether what failed may have failed for want of one: some are closed again on the way to its error.
     pub fn are_used_up(&self) -> bool {
         self.most.saturating_sub(self.open) < 4
     }

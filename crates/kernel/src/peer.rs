@@ -86,7 +86,8 @@ mod tests {
             .map(|id| id.parse().expect("a number"))
             .collect();
         let mut groups = peer.groups;
-        (said.sort_unstable(), groups.sort_unstable());
+        said.sort_unstable();
+        groups.sort_unstable();
         assert_eq!(groups, said);
     }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a pipeline file, where, and what would be right.
+//! The mistakes of a pipeline file: what is wrong, where, and what would be right.
 //!
 //! The parser and the planner fill one `Diagnostics`; it is rendered once, in the order of the text.
 
@@ -77,7 +77,7 @@ impl Diagnostic {
         self
     }
 
-    /// Where the mistake is; the beginning of the file for one that has no better place.
+    /// Gives the place of the mistake: the beginning of the file for one that has no better place.
     pub fn span(&self) -> Span {
         match self.place {
             Place::File(source) => Span { source, start: 0, end: 0 },

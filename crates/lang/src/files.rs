@@ -124,7 +124,7 @@ fn whole(stream: Stream, most_bytes: u64) -> Result<Vec<u8>, Unreadable> {
     if bytes.len() as u64 > most_bytes { Err(Unreadable::TooLong(most_bytes)) } else { Ok(bytes) }
 }
 
-/// What a path leads to. Two paths are of one file if and only if these are equal.
+/// The file that a path leads to. Two paths are of one file if and only if these are equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
     /// Something that is there, by its device and inode.

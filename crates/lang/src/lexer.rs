@@ -15,7 +15,7 @@ use super::suggest::nearest;
 /// it.
 pub const MOST_EXPANDED_BYTES: usize = 64 * 1024;
 
-/// What `let` and `--set` define.
+/// The variables that `let` and `--set` define.
 #[derive(Clone, Debug, Default)]
 pub struct Variables {
     all: HashMap<String, Variable>,
@@ -80,6 +80,11 @@ pub fn is_variable_name(text: &str) -> bool {
         && text.chars().all(is_variable_char)
 }
 
+/// Returns whether no word may hold the character: a word is a part of one line, and messages show it.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() && c != '\t'
+}
+
 fn is_variable_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
@@ -93,7 +98,7 @@ pub struct Word {
     pub quoted: bool,
     /// A mistake in it is reported already; its text means nothing.
     pub poisoned: bool,
-    /// Where each stretch of `text` begins, and what it came from.
+    /// The stretches of `text`: where each begins, and what it came from.
     pieces: Vec<Piece>,
 }
 
@@ -116,7 +121,7 @@ impl Word {
         !self.quoted && self.text == word
     }
 
-    /// Where in the file a part of the text came from. `part` lies on character boundaries of `text`.
+    /// Gives the place in the file that a part of the text came from. `part` lies on character boundaries of `text`.
     pub fn part(&self, part: Range<usize>) -> Span {
         if part.start >= part.end {
             let end =
@@ -249,7 +254,7 @@ impl<'a> Lexer<'a> {
                 c => {
                     self.at += c.len_utf8();
                     word.push(&self.text[start..self.at], span);
-                    if c.is_control() && c != '\t' {
+                    if is_unprintable(c) {
                         let message = format!("control character U+{:04X}", u32::from(c));
                         poison(
                             &mut word,
@@ -326,6 +331,11 @@ impl<'a> Lexer<'a> {
         variable.used = true;
         if variable.broken {
             word.poisoned = true;
+        } else if let Some(control) = variable.value.chars().find(|&c| is_unprintable(c)) {
+            let message =
+                format!("{} has the control character U+{:04X}", quoted(name), u32::from(control));
+            let error = Diagnostic::error(span, message).label("expected a variable of printable text");
+            poison(word, diagnostics, error);
         } else if word.text.len() + variable.value.len() > MOST_EXPANDED_BYTES {
             let error = Diagnostic::error(span, "the word grows too long")
                 .label(format!("expected at most {MOST_EXPANDED_BYTES} bytes with all variables expanded"));
@@ -381,7 +391,8 @@ impl<'a> Lexer<'a> {
     }
 }
 
-fn foreign_quote(c: char) -> Option<char> {
+/// Gives the closing mark that belongs to an opening quotation mark of another language.
+pub(crate) fn foreign_quote(c: char) -> Option<char> {
     match c {
         '\'' => Some('\''),
         '“' | '”' | '„' => Some('”'),
@@ -480,6 +491,15 @@ mod tests {
             "a \u{1}\u{2}",
         ] {
             assert_eq!(lines(text, &mut Variables::default()).1, 1, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_variable_brings_a_line_end_into_a_word() {
+        let lines = |value: &str| lines("${X}", &mut Variables::from_sets(&[("X".into(), value.into())]));
+        assert_eq!(lines("tcp\tport 80"), (vec![vec!["tcp\tport 80".to_owned()]], 0));
+        for wrong in ["tcp\nport 80", "a\r", "\u{1b}[2J", "\0"] {
+            assert_eq!(lines(wrong).1, 1, "{wrong:?}");
         }
     }
 

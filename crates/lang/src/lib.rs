@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
-/// What a pipeline file says, typed.
+/// Holds the contents of a pipeline file, typed.
 pub mod ast;
 /// Mistakes and warnings, and how they are shown.
 pub mod diagnostic;
@@ -16,6 +16,8 @@ pub mod files;
 pub mod lexer;
 /// Lines of words -> commands.
 mod parser;
+/// Commands -> text.
+mod print;
 /// Texts, and places in them.
 pub mod source;
 /// Names that are nearly right.
@@ -30,16 +32,17 @@ use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
 pub use parser::{CommandHelp, commands};
+pub use print::text;
 use source::Sources;
 use tapline_api::words::Role;
 
-/// What was read: the commands, the texts that they came from and the mistakes in them.
+/// The result of reading: the commands, the texts that they came from and the mistakes in them.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     pub sources: Sources,
     pub file: PipelineFile,
     pub diagnostics: Diagnostics,
-    /// What `let` and `--set` had defined at the end, for commands that are typed later.
+    /// The variables that `let` and `--set` had defined at the end, for commands that are typed later.
     pub variables: Variables,
     /// Files that the command line has written, by flag.
     pub outputs: Vec<(&'static str, PathBuf)>,
@@ -78,7 +81,7 @@ pub fn parse_command_with(text: &str, variables: Variables) -> Parsed {
 /// Reads a duration with its unit, such as `500ms`, for flags of the command line.
 ///
 /// # Errors
-/// What was expected.
+/// Fails with what was expected.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     value::duration(text).map_err(|misread| format!("expected {}", misread.expected))
 }

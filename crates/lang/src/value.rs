@@ -24,7 +24,7 @@ use tapline_packet::layers;
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Misread {
-    /// What would have been right.
+    /// A description of what would have been right.
     pub expected: String,
     /// The bytes of the text that are wrong, if not all of them.
     pub part: Option<Range<usize>>,
@@ -89,9 +89,25 @@ fn unsigned(text: &str) -> Option<u64> {
     u64::from_str_radix(digits, radix).ok()
 }
 
-const DECIMAL: [(&str, u64); 6] =
+// Units of the language with their sizes, the least first. Of two that are alike, the first one is written.
+pub(crate) const DECIMAL: [(&str, u64); 6] =
     [("", 1), ("k", 1000), ("K", 1000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
-const BINARY: [(&str, u64); 4] = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40)];
+pub(crate) const BINARY: [(&str, u64); 4] =
+    [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40)];
+pub(crate) const TIME: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
+pub(crate) const BITS: [(&str, u64); 5] =
+    [("bit", 1), ("kbit", 1000), ("mbit", 1_000_000), ("gbit", 1_000_000_000), ("tbit", 1_000_000_000_000)];
+pub(crate) const PACKETS: [(&str, u64); 4] =
+    [("pps", 1), ("kpps", 1000), ("mpps", 1_000_000), ("gpps", 1_000_000_000)];
 
 /// A number with one of `units` behind it; fractions only where they come out whole.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -131,17 +147,7 @@ pub(crate) fn bytes(text: &str) -> Value<u64> {
 
 /// A duration with its unit.
 pub(crate) fn duration(text: &str) -> Value<Duration> {
-    const UNITS: [(&str, u64); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-        ("d", 86_400_000_000_000),
-    ];
-    let read = scaled(text, &UNITS).filter(|&n| n > 0).map(Duration::from_nanos);
+    let read = scaled(text, &TIME).filter(|&n| n > 0).map(Duration::from_nanos);
     read.ok_or_else(|| {
         let misread = Misread::expected("a duration, such as 50us, 1ms, 10s, 30m or 1h");
         if unsigned(text).is_some_and(|n| n > 0) {
@@ -154,15 +160,6 @@ pub(crate) fn duration(text: &str) -> Value<Duration> {
 
 /// `5gbit`, `100kpps`.
 pub(crate) fn rate(text: &str) -> Value<Rate> {
-    const BITS: [(&str, u64); 5] = [
-        ("bit", 1),
-        ("kbit", 1000),
-        ("mbit", 1_000_000),
-        ("gbit", 1_000_000_000),
-        ("tbit", 1_000_000_000_000),
-    ];
-    const PACKETS: [(&str, u64); 4] =
-        [("pps", 1), ("kpps", 1000), ("mpps", 1_000_000), ("gpps", 1_000_000_000)];
     let lower = text.to_ascii_lowercase();
     let bits = scaled(&lower, &BITS).filter(|&n| n > 0).map(Rate::BitsPerSecond);
     let read = bits.or_else(|| scaled(&lower, &PACKETS).filter(|&n| n > 0).map(Rate::PacketsPerSecond));
@@ -227,40 +224,41 @@ pub(crate) fn text(expected: &'static str) -> impl Fn(&str) -> Value<String> {
     move |text| if text.is_empty() { Err(Misread::expected(expected)) } else { Ok(text.into()) }
 }
 
+/// Words that follow names in the grammar: a forgotten name is recognised by them.
+pub(crate) const RESERVED: [&str; 29] = [
+    "any",
+    "all",
+    "file",
+    "port",
+    "ports",
+    "tools",
+    "from",
+    "to",
+    "match",
+    "and",
+    "through",
+    "vlan",
+    "vni",
+    "teid",
+    "mpls-label",
+    "bytes",
+    "sample",
+    "dedup",
+    "strip",
+    "tag",
+    "rewrite",
+    "slice",
+    "mask",
+    "anonymize",
+    "payload",
+    "final",
+    "drop",
+    "class",
+    "limit",
+];
+
 /// The name of a thing that a command defines.
 pub(crate) fn new_name(text: &str) -> Value<String> {
-    // They follow names in the grammar: a forgotten name is recognised by them.
-    const RESERVED: [&str; 29] = [
-        "any",
-        "all",
-        "file",
-        "port",
-        "ports",
-        "tools",
-        "from",
-        "to",
-        "match",
-        "and",
-        "through",
-        "vlan",
-        "vni",
-        "teid",
-        "mpls-label",
-        "bytes",
-        "sample",
-        "dedup",
-        "strip",
-        "tag",
-        "rewrite",
-        "slice",
-        "mask",
-        "anonymize",
-        "payload",
-        "final",
-        "drop",
-        "class",
-        "limit",
-    ];
     if RESERVED.contains(&text) {
         return Err(Misread::expected("a name that is no word of the language"));
     }
@@ -468,7 +466,7 @@ pub(crate) fn rule_source(text: &str) -> Value<RuleSource> {
     }
 }
 
-/// Whether the text can only be an expression: no filter has such a name.
+/// Reads the source of a filter. A text that no filter can have as its name, or that is quoted, is an expression.
 pub(crate) fn filter_source(text: &str, quoted: bool) -> FilterSource {
     if quoted || new_name(text).is_err() {
         FilterSource::Expression(text.into())
@@ -630,12 +628,14 @@ fn minute_of_day(text: &str) -> Option<u16> {
     Some(hour * 60 + minute).filter(|&total: &u16| total <= 1440)
 }
 
+/// In any case; bit 0 is the first.
+pub(crate) const WEEK_DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
 fn week_days(text: &str) -> Option<u8> {
-    const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     if text.eq_ignore_ascii_case("daily") {
         return Some(0x7f);
     }
-    let day = |name: &str| NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
+    let day = |name: &str| WEEK_DAYS.iter().position(|known| known.eq_ignore_ascii_case(name));
     let mut days = 0;
     for item in text.split(',') {
         let (first, last) = item.split_once('-').unwrap_or((item, item));

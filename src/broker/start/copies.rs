@@ -16,12 +16,12 @@ use tapline_dpdk::{Eal, LcoreId, lcore};
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 
-/// What makers share, from the first plan that makes copies to the end.
+/// The pools and numbers that makers share, from the first plan that makes copies to the end.
 #[derive(Default)]
 pub(in crate::broker) struct CopyResources {
-    /// Of copies to ports, and to captures.
+    /// The pools of copies to ports, and of copies to captures.
     pools: [Option<Arc<Mempool>>; 2],
-    /// By tool.
+    /// The numbers of what each tool sends.
     sequences: ById<ToolId, Arc<Sequence>>,
 }
 
@@ -91,7 +91,7 @@ pub(in crate::broker) fn makers(
     Ok(lcores.iter().map(|_| Some(maker())).collect())
 }
 
-/// By tool: the numbers of what it sends, which tools of one session share.
+/// Makes the numbers of what each tool sends. Tools of one session share them.
 fn sequences(plan: &Plan) -> ById<ToolId, Arc<Sequence>> {
     let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
     let of_tool = plan.tools.iter().map(|tool| {

@@ -1,4 +1,4 @@
-//! What a start settles for as long as the program runs, which another plan has to make do with.
+//! The things that a start settles for as long as the program runs, and that another plan has to make do with.
 
 use super::queues::spread_hash;
 use crate::broker::Error;
@@ -9,7 +9,7 @@ use tapline_datapath::ids::PortId;
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
-/// What was set up at the start for as long as the program runs, by port.
+/// The things that were set up at the start for as long as the program runs, by port.
 pub(in crate::broker) struct Fixed {
     /// Mbufs that it was given for packets that wait for tools; nothing where the user said how many it has.
     mbufs: ById<PortId, Option<u32>>,
@@ -36,7 +36,7 @@ impl Fixed {
     }
 
     /// # Errors
-    /// What rules of the plan need of a port that it did not get at the start.
+    /// Fails with what rules of the plan need of a port that it did not get at the start.
     pub(crate) fn check(&self, run: Run<'_>, work: usize) -> Result<(), Refusal> {
         let plan = run.plan;
         for (id, port) in plan.ports.entries() {

@@ -42,7 +42,7 @@ pub(in crate::broker) fn check_tables(plan: &Plan, workers: usize) -> Result<(),
     }
 }
 
-/// What memory there is, if it is less than `mib`. Place `place` finds none where a test wants it so.
+/// Gives the memory that there is, if it is less than `mib`. Place `place` finds none if a test wants it so.
 fn scarce(place: &str, mib: u64) -> Option<Available> {
     let none = || Available { mib: 0, limit: None };
     let available = if fault::strikes(place) { Some(none()) } else { limits::available_memory() };

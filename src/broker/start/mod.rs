@@ -120,19 +120,19 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     Ok(broker)
 }
 
-/// Where a plan is set up: what everything that is started needs.
+/// The site on which a plan is set up: what everything that is started needs.
 #[derive(Clone, Copy)]
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
     options: &'a RunOptions,
     roles: &'a LcoreRoles,
-    /// By port of the plan: what was attached for it.
+    /// The device that was attached for each port of the plan.
     ports: &'a ById<PortId, Device>,
 }
 
 impl<'a> Site<'a> {
-    /// What is to run.
+    /// Gives what is to run.
     fn run(&self) -> Run<'a> {
         Run { plan: self.plan, options: self.options }
     }
@@ -141,11 +141,11 @@ impl<'a> Site<'a> {
 /// A broker whose workers are on no lcore yet.
 pub(super) struct Assembled {
     pub broker: Broker,
-    /// By worker.
+    /// The workers, in the order of their handles.
     pub workers: Vec<Worker>,
-    /// Of capture tools, whose writers have not begun.
+    /// The rings of capture tools, whose writers have not begun.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
-    /// By port: a transmit queue that nobody sends on, where there is one.
+    /// A transmit queue of each port that nobody sends on, if there is one.
     pub spare: ById<PortId, Option<TxQueue>>,
 }
 
@@ -235,7 +235,7 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     (Watch::new(site.plan, links, fits, site.roles.lcores.len(), clock::now_ns()), mtus)
 }
 
-/// What a worker gets of what was set up.
+/// The parts of what was set up that a worker gets.
 struct Parts {
     intakes: Vec<Intake>,
     outlets: Outlets,

@@ -16,7 +16,7 @@ pub struct Placement {
     pub roles: LcoreRoles,
     /// CPUs for the main thread.
     pub main_cpus: Vec<u32>,
-    /// What was chosen and why.
+    /// The event that says what was chosen, and why.
     pub placed: Event,
 }
 
@@ -168,7 +168,7 @@ fn list(numbers: &[u32]) -> String {
     numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// What the machine says of its CPUs.
+/// The machine's facts about its CPUs.
 trait Machine {
     /// The NUMA node of a CPU.
     fn node(&self, cpu: u32) -> Option<u32>;
@@ -176,7 +176,7 @@ trait Machine {
     fn siblings(&self, cpu: u32) -> Vec<u32>;
 }
 
-/// By sysfs(5).
+/// The facts of this machine, by sysfs(5).
 struct Topology;
 
 impl Machine for Topology {
@@ -302,7 +302,7 @@ fn left_for_main(cpus: &[u32], workers: &[u32], machine: &impl Machine) -> Vec<u
     [apart, spare].into_iter().find(|list| !list.is_empty()).unwrap_or_else(|| cpus.to_vec())
 }
 
-/// Where the workers are, and whom they share their cores with.
+/// Says where the workers are, and whom they share their cores with.
 fn cores(cpus: &[u32], workers: &[u32], machine: &impl Machine) -> String {
     let main = left_for_main(cpus, workers, machine);
     let with = |cpu: u32, others: &[u32]| {
@@ -334,7 +334,7 @@ fn on_nodes(workers: &[u32], machine: &impl Machine) -> String {
     }
 }
 
-/// What devices the nodes have, and workers.
+/// Says which devices and workers the nodes have.
 fn devices_near(
     workers: &[u32],
     is_known: bool,
@@ -352,7 +352,7 @@ fn devices_near(
     format!("; {}", devices.iter().map(count).collect::<Vec<_>>().join(", "))
 }
 
-/// By port: the workers on its device's node, where there are such.
+/// Gives for each port the workers on its device's node, if there are such.
 fn near(workers: &[LcoreId], nodes: &[Option<u32>], machine: &impl Machine) -> Vec<Option<Vec<usize>>> {
     let on = |node: u32| {
         let there: Vec<usize> =

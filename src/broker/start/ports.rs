@@ -36,7 +36,7 @@ use tapline_packet::headers::ethernet;
 pub(super) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<TxQueue>>,
-    /// What the user should know of it.
+    /// Events about it that the user should see.
     pub notes: Vec<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
@@ -265,7 +265,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &str, rx_queues: u16) -> Result
     Ok(())
 }
 
-/// What a port's packets are timed by.
+/// The clock that times a port's packets.
 enum ChosenClock {
     Poll,
     Epoch { place: RxStamp, unit_ns: u64, source: TimeSource },
@@ -376,8 +376,8 @@ pub(super) fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
 /// How long ports that were just started may take to have a link.
 const LINK_WAIT: Duration = Duration::from_secs(1);
 
-/// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
-/// when one fails.
+/// Finds the wires whose links are to be propagated although a driver cannot set them. It sets them up, where they should be, so
+/// that this is found now rather than when one fails.
 pub(super) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,

@@ -1,4 +1,4 @@
-//! What the control thread asks of neighbours and tools by the ports: next hops, heartbeats, echoes.
+//! The questions of the control thread to neighbours and tools by the ports: next hops, heartbeats, echoes.
 
 use std::sync::Arc;
 
@@ -26,12 +26,12 @@ use tapline_packet::headers::heartbeat::Key;
 /// Frames of the control thread that may be on their way by a port.
 const MOST_CONTROL_FRAMES: u32 = 64;
 
-/// By port: where workers put what it receives for Tapline itself.
+/// Makes for each port the queue of frames that it receives for Tapline itself.
 pub(super) fn local_frames(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<LocalFrames>>> {
     plan.ports.ids().map(|port| local_frames_of(plan, port, heartbeat_key)).collect()
 }
 
-/// Where workers put what a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
+/// Makes the queue of frames that a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
 fn local_frames_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<LocalFrames>> {
     let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
     let is_listening = has_answers && plan.ports[port].rxq != Some(0) && !plan.ports[port].is_stopped;
@@ -41,7 +41,7 @@ fn local_frames_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<
     is_listening.then(|| Arc::new(LocalFrames::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
 
-/// What tells this run's heartbeats from all other frames.
+/// Makes the key that tells this run's heartbeats from all other frames.
 pub(super) fn heartbeat_key(secret: &Secret) -> Key {
     let mut key = Key::default();
     for (index, word) in key.chunks_exact_mut(8).enumerate() {
@@ -106,7 +106,7 @@ pub(super) fn neighbourhoods(
     Ok(neighbourhoods)
 }
 
-/// Where the control thread sends by port `id`; `None` where no tool sends on it.
+/// Makes the outbox by which the control thread sends on port `id`; `None` if no tool sends on it.
 fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
     // the first lcore that transmits owns the first queue of every port that a tool sends on
     let first = site.roles.transmit[0];

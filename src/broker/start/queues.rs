@@ -37,11 +37,11 @@ use tapline_dpdk::ring::{self, Sender, SoleSender};
 use tapline_dpdk::{LcoreId, clock, lcore};
 use tapline_packet::burst::MAX_BURST;
 
-/// What workers poll.
+/// The sources that workers poll.
 pub(super) struct Intakes {
-    /// By worker.
+    /// The parts of each worker.
     pub of_workers: Vec<Vec<Intake>>,
-    /// By port, and by receive queue: what is counted where tunnels end.
+    /// The counters of tunnels that end, by port and by receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
@@ -105,7 +105,7 @@ fn queues_of(intakes: &[Intake]) -> usize {
     intakes.iter().filter(|intake| !intake.is_ring()).count()
 }
 
-/// What the packets of a port that is spread carry their times in, if somebody may ask for them.
+/// Gives what the packets of a port that is spread carry their times in, if somebody may ask for them.
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed = |source: &Source| match source {
         Source::Queue { clock, .. } => !matches!(clock, RxClock::Poll),
@@ -148,11 +148,11 @@ fn lead_to_work(
 
 /// The workers' ways to the tools.
 pub(super) struct Ways {
-    /// By worker.
+    /// The parts of each worker.
     pub outlets: Vec<Outlets>,
-    /// By worker, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// The place of a transmit queue of each port among each worker's, if the worker owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
-    /// Of capture tools, from each worker.
+    /// The rings of capture tools, from each worker.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
@@ -219,7 +219,7 @@ struct Senders {
 }
 
 impl Senders {
-    /// Of a tool, whose port has so many transmit queues.
+    /// Finds the senders of a tool, whose port has `txqs` transmit queues.
     fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
@@ -227,7 +227,7 @@ impl Senders {
         Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
     }
 
-    /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
+    /// Finds the senders of the direction of a wire that comes from port `from`: who polls it has the originals.
     fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
         let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
         let workers = intakes.of_workers.iter().enumerate();
@@ -344,13 +344,14 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
     Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(intakes).map(polled).collect() })
 }
 
-/// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
+/// Gives the hash by which packets are spread over work lcores. It is as deep as the deepest hash that the plan's rules, groups and
+/// tunnels go by.
 pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
 }
 
-/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+/// Makes the end of a port's tunnels, if some end there; its counters go to a further report.
 fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
     if port.terminators.is_empty() {
         return None;
@@ -380,7 +381,7 @@ fn egress_queue(
     EgressQueue::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
-/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+/// Makes the queue in which a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
 fn gathering_queue(egress: &EgressPlan, fit: Option<FrameLimits>) -> EgressQueue {
     EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -1,4 +1,4 @@
-//! What rules remember of the packets that they have seen.
+//! The memory of rules about the packets that they have seen.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tapline_datapath::route::dedup::Dedup;
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::route::sample::{Sampler, WorkerShare};
 
-/// What a rule begins with on a worker, which has a `share` where it judges packets.
+/// Makes the state that a rule begins with on a worker, which has a `share` if it judges packets.
 pub(in crate::broker) fn state_of(
     plan: &Plan,
     rule: &RulePlan,

@@ -1,5 +1,5 @@
-//! Where a control socket stands in the file system: made under another name and renamed, so that it is there whole or not at all; a lock
-//! beside it says whether who made it still lives.
+//! The place of a control socket in the file system. It is made under another name and renamed, so that it is there whole or not at
+//! all. A lock beside it says whether its maker still lives.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

@@ -2,8 +2,8 @@
 //! # Source
 //! JSON-RPC 2.0 Specification (2013-01-04), sections 4 (request, notification), 5 (response) and 5.1 (errors).
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use tapline_api::request::{Reply, Request};
@@ -69,7 +69,7 @@ pub struct Subscribe {
 }
 
 /// What can be subscribed to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
     Stats,

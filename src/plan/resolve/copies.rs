@@ -38,7 +38,7 @@ const MOST_KEY_BYTES: u64 = 4096;
 /// Time to live where a tunnel does not say (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
 
-/// What a tool says of its copies.
+/// The options of a tool that concern its copies.
 #[derive(Default)]
 pub(super) struct CopyWords<'a> {
     pub transport: Option<Spanned<&'a ast::tool::Transport>>,
@@ -288,7 +288,7 @@ impl<'a> Resolver<'a> {
         NextHopPlan::Ask(address)
     }
 
-    /// What the path carries: of tunnels always, of other tools where they say so.
+    /// Finds what the path carries: always for tunnels, and for other tools that say so.
     fn room(
         &mut self,
         words: &CopyWords<'a>,

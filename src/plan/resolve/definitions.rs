@@ -1,4 +1,4 @@
-//! What commands define, as later commands left it.
+//! The definitions that commands make, as later commands left them.
 //!
 //! Commands are gathered in [`Tables`]: by name, since a file may create, modify and destroy thousands of things. What is left in
 //! them becomes the [`Definitions`], whose order is that of the plan's ids.
@@ -19,7 +19,7 @@ use tapline_lang::ast::wire::WireOption;
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::by_id::ById;
 
-/// What is there once all commands were carried out.
+/// Everything that is defined once all commands were carried out.
 pub(crate) struct Definitions<'a> {
     pub settings: Settings,
     pub ports: ById<PortId, Port<'a>>,
@@ -28,7 +28,7 @@ pub(crate) struct Definitions<'a> {
     pub wires: ById<WireId, Wire<'a>>,
     /// There may be thousands, and as many rules that name them.
     pub filters: Table<'a, NamedFilter<'a>>,
-    /// By priority, ascending.
+    /// The rules, ascending by priority.
     pub rules: Vec<Rule<'a>>,
     pub actions: Vec<Action>,
 }
@@ -41,11 +41,11 @@ impl Definitions<'_> {
     }
 }
 
-/// What is there while commands are carried out.
+/// Everything that is defined while commands are carried out.
 #[derive(Default)]
 pub(crate) struct Tables<'a> {
     pub settings: Settings,
-    /// Where the first of `set lcores` and `set workers` stands.
+    /// The place of the first of `set lcores` and `set workers`.
     pub placement: Option<(Span, &'static str)>,
     pub ports: Table<'a, Port<'a>>,
     pub tools: Table<'a, Tool<'a>>,
@@ -128,16 +128,16 @@ impl<'a, D: Defined<'a>> Table<'a, D> {
 
 /// A kind of thing that commands create, modify and destroy.
 pub(crate) trait Defined<'a>: Sized {
-    /// What one is known by: its name, or a rule's priority.
+    /// The key that one is known by: its name, or a rule's priority.
     type Key: Key + 'a;
     const KIND: NameKind;
 
     fn key(&self) -> &'a Spanned<Self::Key>;
 
-    /// Where things of this kind are gathered.
+    /// Gives the table in which things of this kind are gathered.
     fn table<'t>(tables: &'t mut Tables<'a>) -> &'t mut Table<'a, Self>;
 
-    /// What has a key already, so that nothing of this kind can be created with it.
+    /// Gives the thing that has a key already, so that nothing of this kind can be created with it.
     fn namesake(tables: &mut Tables<'a>, key: &Self::Key) -> Option<&'a Spanned<Self::Key>> {
         Self::table(tables).get(key).map(Self::key)
     }

@@ -16,7 +16,7 @@ use tapline_lang::ast;
 use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::files::Files;
-use tapline_lang::source::{Sources, Span, Spanned};
+use tapline_lang::source::{Span, Spanned};
 use tapline_packet::headers::layer::LayerSet;
 
 /// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
@@ -150,19 +150,4 @@ fn read_list(
     }
     let prefixes = (!prefixes.is_empty()).then(|| Arc::new(PrefixSet::new(&prefixes, Direction::Either)));
     Ok(FilterTerm { programs, prefixes, through })
-}
-
-/// A filter as a line of the language says it.
-pub(super) fn filter_words(filter: &ast::filter::Filter, sources: &Sources) -> String {
-    let source = match &filter.source.value {
-        FilterSource::Named(name) => name.clone(),
-        FilterSource::Expression(expression) => {
-            format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\""))
-        }
-        FilterSource::File(path) => format!("file {path}"),
-    };
-    match &filter.through {
-        Some(through) => format!("{source} {}", sources.text(through.span)),
-        None => source,
-    }
 }

@@ -1,4 +1,4 @@
-//! What commands do to the things that they name: they create, modify and destroy them.
+//! Carries out commands on the things that they name: creates, modifies and destroys them.
 
 use super::Resolver;
 use super::definitions::{

@@ -15,7 +15,7 @@ use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 use tapline_packet::layers::Depth;
 
-/// What a group says.
+/// The options of a group.
 struct GroupWords<'a> {
     members: &'a [Name],
     standbys: &'a [Name],
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
         (tools.len() == all.len() && !words.members.is_empty()).then_some(tools)
     }
 
-    /// By member: its weight, which is 1 where the group does not say.
+    /// Gives the weight of each member, which is 1 if the group does not say.
     fn weights(&mut self, group: &Name, words: &GroupWords<'a>) -> Option<Vec<u32>> {
         let count = words.members.len();
         let Some(weights) = words.weights else { return Some(vec![1; count]) };

@@ -5,11 +5,11 @@
 
 /// Edits, timestamps, transports and MTUs.
 mod copies;
-/// What commands define.
+/// Holds what commands define.
 pub(super) mod definitions;
 /// Filters and lists.
 mod filter;
-/// What commands do to the things that they name.
+/// Carries out commands on the things that they name.
 mod gather;
 /// Groups of tools.
 mod group;
@@ -32,7 +32,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::definitions::{Definitions, Tables};
-use self::filter::filter_words;
 use super::progress::{Progress, Stage};
 use super::surroundings::Surroundings;
 use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
@@ -54,14 +53,14 @@ use tapline_packet::headers::layer::LayerSet;
 /// A plan without its compiled inputs, and what they are compiled from.
 pub(super) struct Resolved {
     pub plan: Plan,
-    /// By rule of the plan.
+    /// The source of each rule of the plan.
     pub rules: ById<RuleId, RuleSource>,
 }
 
-/// What a rule of the plan was made from.
+/// The source that a rule of the plan was made from.
 pub(super) struct RuleSource {
     pub matcher: Matcher,
-    /// Where the rule's priority stands.
+    /// The place of the rule's priority.
     pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
@@ -110,8 +109,8 @@ pub(super) struct Resolver<'a> {
     /// Lists of `match file`, by path and what they look through.
     lists: HashMap<(String, LayerSet), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
-    /// By definition: the group of the plan that it became, unless it was refused. A rule's targets come from here, so that there is
-    /// no id of what the plan does not have.
+    /// For each definition: the group of the plan that it became, unless it was refused. A rule's targets come from here, so that
+    /// there is no id of a group that the plan does not have.
     groups: Vec<Option<GroupId>>,
     pub edits: Vec<EditPlan>,
     /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
@@ -163,10 +162,7 @@ impl<'a> Resolver<'a> {
         let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
         let filters = definitions.filters.iter().map(|defined| {
             self.filter_of(defined.filter, definitions);
-            FilterPlan {
-                name: defined.name.value.clone(),
-                words: filter_words(defined.filter, self.sources()),
-            }
+            FilterPlan { name: defined.name.value.clone(), words: defined.filter.to_string() }
         });
         let filters = filters.collect();
         let mut plan = Plan {

@@ -14,9 +14,9 @@ use tapline_packet::by_id::Id;
 /// Names that an error lists.
 const MOST_LISTED: usize = 12;
 
-/// What things are known by: names, and the priorities of rules.
+/// The keys that things are known by: names, and the priorities of rules.
 pub(crate) trait Key: Eq + Hash + Display + Sized {
-    /// What each thing must have for itself.
+    /// The noun for what each thing must have for itself.
     const NOUN: &'static str;
 
     /// The key, as it stands behind the word for its kind.

@@ -23,12 +23,12 @@ use tapline_lang::files::Unreadable;
 
 impl<'a> Resolver<'a> {
     pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
-        let as_written = || Devargs::new(self.sources().text(port.device.span).trim_matches('"'));
+        let as_written = || Devargs::new(port.device.value.to_string());
         let (devargs, replay, iface) = match &port.device.value {
             Device::Devargs(devargs) => (Devargs::new(devargs), None, None),
             Device::Replay { path, speed, loops, max_gap } => {
-                let devargs = as_written();
-                (devargs, Some(self.replay(port, path, *speed, *loops, *max_gap)), None)
+                let replay = self.replay(port, path, *speed, *loops, *max_gap);
+                (as_written(), Some(replay), None)
             }
             Device::Iface(iface) => (as_written(), None, Some(iface)),
         };

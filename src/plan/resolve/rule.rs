@@ -31,7 +31,7 @@ use tapline_packet::layers::Depth;
 /// in use.
 const DUPLICATE_VLAN: u16 = 4094;
 
-/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+/// The memory of a rule's dedup unless `memory` says otherwise: 50 ms of 6 million packets a second.
 const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
 
 const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
@@ -40,7 +40,7 @@ const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
-/// What a rule says that depends on its other clauses, with the places where it does.
+/// The clauses of a rule that depend on its other clauses, with their places.
 #[derive(Default)]
 struct Said<'a> {
     to: Option<Span>,
@@ -82,7 +82,7 @@ impl<'a> Resolver<'a> {
         };
         let mut said = Said::default();
         for clause in &rule.clauses {
-            self.add_words(clause, &mut plan.words);
+            add_words(&clause.value, &mut plan.words);
             self.clause(clause, &mut plan, &mut source, &mut said, definitions);
         }
         self.check_outcome(rule, &said);
@@ -97,17 +97,6 @@ impl<'a> Resolver<'a> {
         }
         plan.matcher = Arc::new(source.matcher.clone());
         (plan, source)
-    }
-
-    /// Adds a clause to the words that say what a rule matches and samples, if it says some of that.
-    fn add_words(&self, clause: &Spanned<RuleClause>, all: &mut String) {
-        if !matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
-            return;
-        }
-        for word in self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\") {
-            all.extend((!all.is_empty()).then_some(' '));
-            all.push_str(word);
-        }
     }
 
     /// Carries out a clause, or notes it where it depends on others.
@@ -292,7 +281,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What makes packets one flow for a sampler.
+    /// Gives the fields that make packets one flow for a sampler.
     fn sample_hash(&mut self, sample: &ast::rule::Sample) -> (HashKind, Depth) {
         let hash = match sample {
             ast::rule::Sample::Flow { hash, .. }
@@ -443,6 +432,14 @@ fn names_vlans(term: &Term) -> bool {
     let Term::Filter(filter) = term else { return false };
     let FilterSource::Expression(expression) = &filter.source.value else { return false };
     expression.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
+}
+
+/// Adds a clause to the words that say what a rule matches and samples, if it says some of that.
+fn add_words(clause: &RuleClause, all: &mut String) {
+    if matches!(clause, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
+        all.extend((!all.is_empty()).then_some(' '));
+        *all += &clause.to_string();
+    }
 }
 
 fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {

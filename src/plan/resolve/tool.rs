@@ -18,13 +18,13 @@ use tapline_lang::ast::tool::{Probe, ToolOption, ToolTarget};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 
-/// What a tool with `order` may hold copies for.
+/// The longest time that a tool with `order` may hold copies for.
 const LONGEST_ORDER_WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
 const MOST_QUEUE: u64 = 1 << 20;
 
-/// What a tool says that depends on its other options.
+/// The options of a tool that depend on its other options.
 #[derive(Default)]
 struct ToolWords<'a> {
     copy: CopyWords<'a>,
@@ -69,7 +69,7 @@ impl<'a> Resolver<'a> {
         plan
     }
 
-    /// Where a tool's copies go.
+    /// Finds the destination of a tool's copies.
     fn output(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> Output {
         let name = match &tool.target.value {
             ToolTarget::Port(name) => name,
@@ -145,7 +145,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What is wrong with an option that means nothing for where the tool's copies go.
+    /// Gives the mistake of an option that means nothing for the destination of the tool's copies.
     fn misplaced_option(&self, tool: &Tool<'a>, option: &Spanned<ToolOption>) -> Option<Diagnostic> {
         use ToolOption::{Alarm, DownAfter, Order, Queue, Rate, Thresholds, Transport, UpAfter};
         const OF_PORTS: &str = "expected on a tool that sends through a port";

@@ -1,4 +1,4 @@
-//! What is shown of a group: its members' buckets and its copies.
+//! The snapshot's entry of a group: its members' buckets and its copies.
 
 use super::totals::GroupTotals;
 use crate::plan::Plan;
@@ -8,9 +8,9 @@ use tapline_datapath::work_plan::GroupWork;
 /// Who has a group's buckets.
 #[derive(Clone)]
 pub struct GroupHealth {
-    /// By member.
+    /// The number of buckets of each member.
     pub buckets: Vec<usize>,
-    /// Since the start.
+    /// Buckets that moved since the start.
     pub buckets_moved: u64,
     /// Buckets that wait to be idle before they go where they belong.
     pub buckets_pending: usize,

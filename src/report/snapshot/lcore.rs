@@ -1,4 +1,4 @@
-//! What is shown of an lcore: its stages, and what it does with its time.
+//! The snapshot's entry of an lcore: its stages, and what it does with its time.
 
 use tapline_api::snapshot::{BurstSizes, LcoreEntry, StageCycles};
 use tapline_api::words::{LcoreRole, Stage};

@@ -25,7 +25,7 @@ use tapline_api::snapshot::{EventEntry, LcoreEntry, RuleActivity, SCHEMA, Snapsh
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::clock::tsc_hz;
 
-/// What the control thread knows of rules, tools and groups beside the counters; indexed by the plan's ids.
+/// The state of rules, tools and groups beside the counters, as the control thread knows it; indexed by the plan's ids.
 #[derive(Clone, Default)]
 pub struct WatchState {
     pub rules: Vec<RuleActivity>,
@@ -33,7 +33,7 @@ pub struct WatchState {
     pub groups: Vec<GroupHealth>,
 }
 
-/// What a snapshot is made of.
+/// The sources of a snapshot.
 pub struct Report<'a> {
     pub plan: &'a Plan,
     pub totals: &'a Totals,
@@ -42,7 +42,7 @@ pub struct Report<'a> {
     pub watch: WatchState,
     pub events: Vec<EventEntry>,
     pub uptime: Duration,
-    /// Whether both identities of the ledger hold. It is given, since it is judged on the counters from the very start.
+    /// Both identities of the ledger hold. The caller says so, because they are judged on the counters from the very start.
     pub is_balanced: bool,
 }
 

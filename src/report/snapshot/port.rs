@@ -1,4 +1,4 @@
-//! What is shown of a port: its link, what its driver counts, its replay and the tunnels that end at it.
+//! The snapshot's entry of a port: its link, its driver's counters, its replay and the tunnels that end at it.
 
 use std::sync::PoisonError;
 
@@ -12,7 +12,7 @@ use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::port::Link;
 
-/// What the control thread reads of a port beside our counters.
+/// The state of a port beside our counters, as the control thread reads it.
 #[derive(Clone, Debug)]
 pub struct PortState {
     pub driver_name: String,
@@ -21,7 +21,7 @@ pub struct PortState {
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
     pub terminate: Option<TerminateState>,
-    /// Of the kernel interface that the port is.
+    /// The MTU of the kernel interface that the port is.
     pub mtu: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! What is shown of a rule: what it matched, whether it takes packets, and the duplicates that it found.
+//! The snapshot's entry of a rule: what it matched, whether it takes packets, and the duplicates that it found.
 
 use super::totals::{DedupTotals, RuleTotals};
 use crate::plan::Plan;

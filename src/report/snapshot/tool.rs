@@ -1,4 +1,4 @@
-//! What is shown of a tool: its copies, its queue, its health.
+//! The snapshot's entry of a tool: its copies, its queue, its health.
 
 use super::totals::ToolTotals;
 use tapline_api::snapshot::{ToolEntry, ToolHealth};

@@ -1,4 +1,4 @@
-//! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
+//! The sums of what the workers counted, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
 use tapline_api::words::DropReason;
@@ -12,7 +12,7 @@ use tapline_datapath::counters::latency::Merged;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_packet::by_id::ById;
 
-/// What the workers counted, added up; indexed by the plan's ids.
+/// The sums of what the workers counted, indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
 pub struct Totals {
     pub packets: Packets,
@@ -20,7 +20,7 @@ pub struct Totals {
     pub rules: ById<RuleId, RuleTotals>,
     pub egresses: ById<EgressId, ToolTotals>,
     pub groups: ById<GroupId, GroupTotals>,
-    /// By rule; `None` where it does not look for duplicates.
+    /// The dedup of each rule; `None` if the rule does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
 }
 
@@ -29,11 +29,11 @@ pub struct PortTotals {
     /// Packets that the driver handed over, without Tapline's own heartbeats.
     pub received: u64,
     pub received_bytes: u64,
-    /// Of those, packets that no work lcore had room for: they failed.
+    /// Received packets that no work lcore had room for: they failed.
     pub congested: u64,
-    /// Of those, packets with a layer that is not read, of those that were parsed to the innermost.
+    /// Received packets that were parsed to the innermost layer and have one that is not read.
     pub unparsed: u64,
-    /// Of those, frames that the driver cut without a word.
+    /// Received frames that the driver cut without counting them.
     pub cut: u64,
     /// Heartbeats of tools that returned here, which are not among them.
     pub heartbeats: u64,
@@ -43,16 +43,16 @@ pub struct PortTotals {
 pub struct RuleTotals {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
-    /// Of those, packets that were seen a moment before.
+    /// Matched packets that were seen a moment before.
     pub duplicates: u64,
-    /// Of those, packets that its sampler passed over.
+    /// Matched packets that its sampler passed over.
     pub sampled_out: u64,
     /// Copies that were to be anonymised and could not be read.
     pub unread: u64,
     /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their
     /// packets.
     pub varying_share: Option<f64>,
-    /// Of its sampler's flow tables, from the start on.
+    /// The counters of its sampler's flow tables, from the start on.
     pub flows: FlowCounters,
 }
 
@@ -74,9 +74,9 @@ impl RuleTotals {
 pub struct GroupTotals {
     /// Copies that rules asked of the group.
     pub requested: u64,
-    /// Of those, copies that a member is to get.
+    /// Copies that a member is to get.
     pub assigned: u64,
-    /// By the discard share.
+    /// Copies that the discard share took.
     pub discarded: u64,
     /// For want of members.
     pub down: u64,
@@ -98,7 +98,7 @@ impl GroupTotals {
         self.requested == self.ended()
     }
 
-    /// What was counted since `earlier`.
+    /// Gives what was counted since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
         Self {
             requested: self.requested.saturating_sub(earlier.requested),
@@ -291,7 +291,7 @@ impl Totals {
         self
     }
 
-    /// What was counted since `earlier`.
+    /// Gives what was counted since `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
         let (a, b) = (&self.packets, &earlier.packets);
         let ports = self.ports.iter().zip(&earlier.ports).map(|(a, b)| PortTotals {
@@ -347,7 +347,7 @@ impl Totals {
     }
 }
 
-/// What a rule's dedup counted, in all workers.
+/// The sums of what a rule's dedup counted, in all workers.
 #[derive(Clone, Default, Debug)]
 pub struct DedupTotals {
     pub counters: DedupCounters,

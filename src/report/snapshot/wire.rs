@@ -1,4 +1,4 @@
-//! What is shown of a wire: what each of its directions took and sent.
+//! The snapshot's entry of a wire: what each of its directions took and sent.
 
 use super::totals::{ToolTotals, Totals};
 use crate::plan::Plan;

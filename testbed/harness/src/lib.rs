@@ -8,6 +8,8 @@ pub mod captures;
 pub mod eal;
 /// Frames that tests are made of.
 pub mod frames;
+/// Pages of the guide, run as they are written.
+pub mod guide;
 /// What is demanded of statistics and of packets.
 pub mod judges;
 /// A folder of its own for each test, in which the program runs.

@@ -447,7 +447,7 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
     let mut anonymizer = Anonymizer::new(&anonymize());
     let (mut compared, mut wiped) = (0, 0);
     for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-        // Tunnels that docs/edits.md does not name: what is inside them is payload.
+        // Tunnels that docs/reference/edits.md does not name: what is inside them is payload.
         let foreign = [
             "teredo",
             "ayiya",

@@ -75,7 +75,7 @@ fn compare_all() {
 
 #[test]
 fn every_example_of_the_reference_is_right() {
-    let reference = include_str!("../../../docs/pipeline-language.md");
+    let reference = include_str!("../../../docs/reference/pipeline-language.md");
     let examples: Vec<&str> =
         reference.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() > 8, "the reference has lost its examples");

@@ -2,10 +2,13 @@
 //! another one, and that is said and nothing else.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline::plan::Plan;
-use tapline::plan::diff::{Change, Kind, diff, keeps_ids};
+use tapline::plan::diff::{About, Change, Kind, Needs, about, diff, keeps_ids};
+use tapline::plan::{Plan, Surroundings, plan};
+use tapline_lang::files::{InMemory, NoFiles};
+use tapline_lang::{Parsed, parse_onto, parse_text};
 
 use super::pipelines::{Mutated, Object, add, pipeline, reword, text_of};
 use super::planned;
@@ -189,6 +192,95 @@ fn a_new_port_is_one_more_for_rules_that_take_from_any() {
     let changes = diff(&planned(&text("")), &planned(&text("port attach b net_null1\n")));
     let found: Vec<String> = changes.iter().map(said).collect();
     assert_eq!(found, ["port b is added: Swap", "rule 1 is changed (from): Swap"]);
+}
+
+#[test]
+fn a_broker_that_runs_takes_up_what_rules_are_about_and_refuses_the_rest() {
+    let base = planned(BASE);
+    let is_rules = |change: &Change| {
+        let said = said(change);
+        let of_tools = [" (thresholds): Swap", " (edits): Swap"];
+        said.starts_with("rule ")
+            || said.starts_with("filter ")
+            || said.starts_with("tool ") && of_tools.iter().any(|end| said.ends_with(end))
+    };
+    for (old, new, _) in CHANGES {
+        for change in diff(&base, &planned(&BASE.replacen(old, new, 1))) {
+            assert_eq!(change.is_taken_up(), is_rules(&change), "{old} -> {new}: {change}");
+            // it asks for no more than workers can be given
+            assert!(!change.is_taken_up() || change.needs <= Needs::Swap, "{change}");
+        }
+    }
+}
+
+#[test]
+fn a_command_is_about_what_it_makes_another() {
+    let base = parse_text("base", BASE, &[]);
+    let plan_of = |parsed: &Parsed| plan(&mut parsed.clone(), &Surroundings::fixed());
+    let before = plan_of(&base).expect("a plan");
+    for line in [
+        "set burst 16",
+        "port attach new net_null9",
+        "port config p0 mtu 9000",
+        "port detach c",
+        "port stop p0",
+        "tool create new discard",
+        "tool modify t0 queue 9",
+        "group create h tools t0",
+        "group modify g hash ip",
+        "wire modify w bypass on",
+        "wire destroy w",
+        "filter create f \"udp\"",
+        "filter modify web \"udp\"",
+        "rule create 1 from p0 to t0",
+        "rule create 1 from p0 to t0 class high",
+        "rule modify 10 slice 64",
+        "rule disable 10",
+        "rule destroy 10",
+        "rule destroy all",
+        "start",
+        "stop",
+        "show plan",
+        "clear stats",
+        "quit",
+    ] {
+        let typed = parse_onto(&base, line.as_bytes(), &NoFiles);
+        let command = typed.file.commands[0].value.clone();
+        let mut parsed = Parsed { file: base.file.clone(), ..typed.clone() };
+        parsed.file.commands.extend(typed.file.commands);
+        let after = plan_of(&parsed).unwrap_or_else(|| panic!("{line}"));
+        let changes = diff(&before, &after);
+        assert_eq!(changes.is_empty(), about(&command) == About::Nothing, "{line}: {changes:?}");
+        assert!(
+            changes.is_empty() || changes.iter().any(|change| change.about() == about(&command)),
+            "{line}"
+        );
+        let are_taken_up = changes.iter().all(Change::is_taken_up);
+        assert_eq!(are_taken_up, about(&command).is_taken_up(), "{line}: {changes:?}");
+    }
+}
+
+#[test]
+fn what_a_list_or_key_holds_is_a_part_of_what_names_it() {
+    let text = "port attach p net_null0\ntool create t discard\ntool create s port p anonymize ip prefix-preserving key key.bin\n\
+                rule create 10 from p match file list to t\nrule create 20 from p anonymize ip prefix-preserving key key.bin to t\n";
+    let parsed = parse_text("test.pipe", text, &[]);
+    let with = |list: &str, key: u8| {
+        let mut files = InMemory::default();
+        files.put("list", list);
+        files.put("key.bin", [key; 32]);
+        let surroundings = Surroundings { files: Arc::new(files), ..Surroundings::fixed() };
+        plan(&mut parsed.clone(), &surroundings).expect("a plan")
+    };
+    let found =
+        |before: &Plan, after: &Plan| -> Vec<String> { diff(before, after).iter().map(said).collect() };
+    let base = with("10.0.0.0/8\n", 1);
+    assert!(found(&base, &with("# the same\n10.0.0.0/8\n", 1)).is_empty());
+    assert_eq!(found(&base, &with("10.0.0.0/9\n", 1)), ["rule 10 is changed (match): Swap"]);
+    assert_eq!(
+        found(&base, &with("10.0.0.0/8\n", 2)),
+        ["tool s is changed (edits): Swap", "rule 20 is changed (edits): Swap"]
+    );
 }
 
 /// The subjects and kinds of changes, in any order.

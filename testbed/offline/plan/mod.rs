@@ -2,8 +2,12 @@
 
 /// What makes one plan another, by a table of every option and by a model.
 mod diff;
+/// What the prompt says of itself before `start`.
+mod draft;
 /// Pipelines of what the language has, and what one object less, more or different makes of them.
 mod pipelines;
+/// What is printed of a pipeline makes its plan.
+mod printed;
 /// Plans of the same text and the same surroundings are equal.
 mod repeat;
 /// Callers that may name the files of one folder, or none.

@@ -23,7 +23,7 @@ fn world() -> TempDir {
     world
 }
 
-/// What is said of the pipeline file `own/test.pipe` with this text, as a caller gets it that has such files.
+/// What is said of a pipeline file in `own` with this text, as a caller gets it that has such files.
 fn said(world: &TempDir, text: &str, files: impl Files + 'static) -> String {
     let path = world.path().join("own/test.pipe");
     std::fs::write(&path, text).expect("a file");

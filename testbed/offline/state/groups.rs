@@ -1,5 +1,5 @@
 //! Groups beside Maglev's table and the kernel's hash-threshold: how evenly flows are spread, and how many move when a member
-//! fails. `cargo test --test offline groups -- --nocapture` prints the table of docs/groups.md.
+//! fails. `cargo test --test offline groups -- --nocapture` prints the table of docs/reference/groups.md.
 
 use tapline_datapath::route::balance::{Group, GroupSpec, MemberState};
 use tapline_packet::mix::mix;

@@ -8,3 +8,5 @@ mod errors;
 mod files;
 /// Input without end; readers, writers and files that stand still.
 mod floods;
+/// Times and levels of log lines.
+mod log;

@@ -28,7 +28,7 @@ struct Mix {
 enum Carriage {
     Capture,
     Rspan,
-    /// The words, and the bytes in front of a copy over IPv4; 20 more over IPv6 (docs/transports.md).
+    /// The words, and the bytes in front of a copy over IPv4; 20 more over IPv6 (`docs/reference/transports.md`).
     Tunnel {
         words: &'static str,
         header_len: usize,
@@ -89,7 +89,7 @@ impl Mix {
         )
     }
 
-    /// The packet as the tool is to have it, in the order of docs/edits.md.
+    /// The packet as the tool is to have it, in the order of docs/reference/edits.md.
     fn model(&self, packet: &Timed) -> Timed {
         let Timed { ns, mut original_len, mut bytes } = packet.clone();
         if self.strip_vlan && bytes[12..14] == [0x81, 0] {

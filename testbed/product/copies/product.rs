@@ -334,7 +334,7 @@ fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_
             );
         }
     }
-    // the bytes themselves: seconds and nanoseconds where docs/timestamps.md has them
+    // the bytes themselves: seconds and nanoseconds where docs/reference/timestamps.md has them
     let at = |copy: &[u8], from: usize| {
         let word = |at: usize| u32::from_be_bytes(copy[at..at + 4].try_into().expect("four bytes"));
         u64::from(word(from)) * 1_000_000_000 + u64::from(word(from + 4) & 0x3fff_ffff)
@@ -556,9 +556,9 @@ fn a_pool_that_is_used_up_costs_copies_and_not_the_account() {
 #[test]
 fn the_examples_of_the_guides_run() {
     let guides = [
-        include_str!("../../../docs/edits.md"),
-        include_str!("../../../docs/transports.md"),
-        include_str!("../../../docs/timestamps.md"),
+        include_str!("../../../docs/reference/edits.md"),
+        include_str!("../../../docs/reference/transports.md"),
+        include_str!("../../../docs/reference/timestamps.md"),
     ];
     let mut count = 0;
     for guide in guides {

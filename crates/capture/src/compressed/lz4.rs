@@ -16,7 +16,7 @@ pub(super) struct Lz4 {
     is_in_frame: bool,
 }
 
-/// What a decoder reads while another one is made.
+/// Gives a decoder of nothing, which stands in for a decoder while another one is made.
 fn nothing() -> FrameDecoder<Source> {
     FrameDecoder::new(Source::new(&[], Box::new(io::empty())))
 }

@@ -20,7 +20,7 @@ use self::source::Source;
 /// Bytes that come out in one step at most: a zstd block is not longer (RFC 8878, 3.1.1.2.4).
 const STEP_LEN: usize = 128 << 10;
 
-/// What a capture is compressed by.
+/// The compression of a capture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compression {
     Gzip,
@@ -29,8 +29,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What a file that begins with these bytes is compressed by. Frames to be skipped (RFC 8878, 3.1.2) stand in front of zstd's where
-    /// pzstd wrote them.
+    /// Gives the compression of a file that begins with these bytes. pzstd writes skippable frames (RFC 8878, 3.1.2) in front of
+    /// those of zstd.
     pub fn of(first: [u8; 4]) -> Option<Self> {
         match first {
             // deflate, the only method that there is

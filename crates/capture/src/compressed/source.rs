@@ -107,13 +107,13 @@ impl Source {
         }
     }
 
-    /// What is wrong where the file ends.
+    /// Gives the error of a file that ends too early.
     pub(super) fn truncated(&self) -> io::Error {
         let offset = self.offset + (self.end - self.start) as u64;
         io::Error::other(Damage { offset, what: None })
     }
 
-    /// What is wrong at the next byte.
+    /// Gives the error of damage at the next byte.
     pub(super) fn damaged(&self, what: impl Into<String>) -> io::Error {
         io::Error::other(Damage { offset: self.offset, what: Some(what.into()) })
     }

@@ -10,7 +10,7 @@ use super::Damage;
 use super::source::Source;
 
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// What the program zstd takes unless it is told otherwise: 128 MiB.
+/// The largest window that the program zstd takes unless it is told otherwise: 128 MiB.
 pub(super) const WINDOW_LOG_MAX: u32 = 27;
 /// Bytes of a block's header.
 const BLOCK_HEADER_LEN: usize = 3;
@@ -19,7 +19,8 @@ pub(super) struct Zstd {
     source: Source,
     decoder: Decoder<'static>,
     is_in_frame: bool,
-    /// Where in the file begins what the decoder is given: a block, or a header. Damage is told there, however it comes in pieces.
+    /// The offset in the file of the block or header that the decoder is given. Damage is reported there, whatever the pieces in
+    /// which the file is read.
     begin: u64,
     /// Bytes of it that the decoder lacks.
     left: usize,

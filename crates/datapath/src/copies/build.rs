@@ -67,13 +67,13 @@ pub struct ToolMaker {
     pub timestamp: Timestamp,
     pub transport: Transport,
     pub room: Option<PathRoom>,
-    /// Where the transport says the flow.
+    /// The hash of the flow, if the transport states it.
     pub hash: Option<HashId>,
     /// Shared with the other workers.
     pub sequence: Arc<Sequence>,
     /// The tool's port sends packets of several segments.
     pub sends_chains: bool,
-    /// What the tool's port does to the copies' headers itself.
+    /// The work on the copies' headers that the tool's port does itself.
     pub offload: Option<Offload>,
     /// The tool is a capture: it notes how long a copy would be that was not cut, and its copies have mbufs of their own.
     pub is_capture: bool,
@@ -89,7 +89,7 @@ impl ToolMaker {
         self.timestamp.has_trailer() || self.timestamp.has_header()
     }
 
-    /// What the wire pads frames to behind a trailer.
+    /// Gives the length that the wire pads frames to behind a trailer.
     fn padded_len(&self) -> usize {
         match self.transport {
             Transport::Tunnel(_) => 0,
@@ -108,7 +108,7 @@ pub struct Maker {
     states: ById<EditId, EditState>,
     /// `None` for those whose copies are never made.
     tools: ById<ToolId, Option<ToolMaker>>,
-    /// What was made in this burst.
+    /// The copies that were made in this burst.
     pub made: ById<ToolId, Made>,
     /// For copies that are longer than a page, while they are written; kept for the next.
     scratches: Vec<Vec<u8>>,
@@ -124,7 +124,7 @@ pub struct CopyPools {
 /// A copy that is longer than a page, on its way through the stage.
 struct Long {
     index: usize,
-    /// Where it is written, and where it will be poured.
+    /// The scratch buffer that it is written in, and the pages that it will be poured into.
     scratch: usize,
     pages: Pages,
     range: Range<usize>,
@@ -303,10 +303,10 @@ impl Drafts {
     }
 }
 
-/// Where one tool's copies are made.
+/// Makes one tool's copies.
 struct CopyMaker<'a> {
     tool: &'a ToolMaker,
-    /// Of the tool.
+    /// The lengths of packets whose copies the tool chains.
     chained_lens: Range<usize>,
     pool: &'a mut CopyPool,
     states: &'a mut [EditState],
@@ -719,7 +719,7 @@ fn finish(tool: &ToolMaker, facts: &CopyFacts, buffer: &mut [u8], mut range: Ran
     range
 }
 
-/// Where `header` begins, which ends at `end`.
+/// Writes `header` so that it ends at `end`, and gives the place at which it begins.
 fn put_in_front(buffer: &mut [u8], end: usize, header: &[u8]) -> usize {
     let start = end - header.len();
     buffer[start..end].copy_from_slice(header);

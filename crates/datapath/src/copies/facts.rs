@@ -1,4 +1,4 @@
-//! What is known of one copy when it is edited, stamped and encapsulated.
+//! The facts that are known of one copy when it is edited, stamped and encapsulated.
 
 use tapline_api::words::{ClockQuality, Direction};
 use tapline_packet::burst::MAX_BURST;
@@ -60,7 +60,7 @@ impl Stamps {
     }
 }
 
-/// What a transport or a timestamp format says of the copy that it carries.
+/// The facts that a transport or a timestamp format states about the copy that it carries.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CopyFacts {
     pub stamp: Stamp,
@@ -71,7 +71,7 @@ pub struct CopyFacts {
     pub direction: Direction,
     /// The copy holds fewer bytes than its packet had: it was sliced, or cut before it came.
     pub truncated: bool,
-    /// Of the flow inside, the same for both directions.
+    /// The hash of the flow inside, the same for both directions.
     pub flow_hash: u32,
     /// Number of the copy in its session, claimed from the session's `Sequence` once a burst.
     pub sequence: u32,

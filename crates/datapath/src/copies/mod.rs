@@ -4,7 +4,7 @@
 pub mod build;
 /// Changes to a copy's bytes.
 pub mod edit;
-/// What a copy says of its packet: time, port, length.
+/// The facts that a copy states about its packet: time, port, length.
 pub mod facts;
 /// Timestamps in trailers and headers.
 pub mod timestamp;

@@ -24,7 +24,7 @@ const VSS_LEN: usize = 9;
 const GIGAMON_LEN: usize = 24;
 const ARISTA_LEN: usize = 14;
 
-/// What a trailer did to its frame.
+/// The changes that a trailer made to its frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Trailer {
     /// Bytes of the frame that stay in front of the trailer: padding goes, for its readers do not step over it.

@@ -56,7 +56,7 @@ pub enum Subheader {
     Seconds { switch: u16 },
 }
 
-/// What an ERSPAN II header says.
+/// The fields of an ERSPAN II header.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Erspan2 {
     pub session: u16,
@@ -66,7 +66,7 @@ pub struct Erspan2 {
     pub index: Option<u32>,
 }
 
-/// What an ERSPAN III header says.
+/// The fields of an ERSPAN III header.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Erspan3 {
     pub session: u16,
@@ -81,7 +81,7 @@ pub struct Erspan3 {
     pub subheader: Subheader,
 }
 
-/// What carries the frame inside the outer IP datagram.
+/// The encapsulation that carries the frame inside the outer IP datagram.
 #[derive(Clone, Debug)]
 pub enum Encapsulation {
     Erspan1,
@@ -121,7 +121,7 @@ pub enum TransportError {
     SecondsWithoutNanoseconds,
 }
 
-/// What a transport did with the front of a frame.
+/// The changes that a transport made to the front of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Written {
     /// Bytes written to `out`.
@@ -164,9 +164,9 @@ pub struct OuterLens {
 pub struct Tunnel {
     template: [u8; TEMPLATE_BYTES],
     header_bytes: usize,
-    /// Where the outer IP header begins.
+    /// The offset of the outer IP header.
     network_offset: usize,
-    /// Where the header after IP begins: GRE or UDP.
+    /// The offset of the header after IP: GRE or UDP.
     transport_offset: usize,
     is_ipv6: bool,
     dont_fragment: bool,
@@ -176,7 +176,7 @@ pub struct Tunnel {
     fields: Fields,
 }
 
-/// What is patched for each copy after the IP header.
+/// The fields after the IP header that are patched for each copy.
 #[derive(Clone, PartialEq, Debug)]
 enum Fields {
     Gre,
@@ -185,7 +185,7 @@ enum Fields {
     Udp { checksum: UdpChecksum },
 }
 
-/// What stands in the UDP header's checksum.
+/// The content of the UDP header's checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum UdpChecksum {
     /// None is sent.
@@ -196,7 +196,7 @@ enum UdpChecksum {
     LeftToNic,
 }
 
-/// What a tunnel changes in its template for each copy.
+/// The fields that a tunnel changes in its template for each copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The network header only.
@@ -209,7 +209,7 @@ pub enum Kind {
     UdpChecked,
 }
 
-/// What a tunnel has to write.
+/// The shape of the headers that a tunnel writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeaderShape {
     pub kind: Kind,
@@ -258,7 +258,7 @@ impl Transport {
 
     /// Prepares a tunnel.
     /// # Errors
-    /// What the outer header or the encapsulation cannot say; see `TransportError`.
+    /// Fails if the outer header or the encapsulation cannot say what is asked for; see `TransportError`.
     pub fn tunnel(outer: &Outer, encapsulation: &Encapsulation) -> Result<Self, TransportError> {
         Tunnel::new(outer, encapsulation).map(|tunnel| Self::Tunnel(Box::new(tunnel)))
     }
@@ -519,7 +519,7 @@ impl Tunnel {
             || !self.is_ipv6 && !self.dont_fragment
     }
 
-    /// What `write` has to do for each copy.
+    /// Gives the shape of the headers that `write` writes for each copy.
     pub fn shape(&self) -> HeaderShape {
         let kind = match self.fields {
             Fields::Gre => Kind::Gre,
@@ -657,7 +657,7 @@ fn mirrored(session: u16, cos: Option<u8>, facts: &CopyFacts, payload: &[&[u8]])
     }
 }
 
-/// What `Oversize` decides for one copy.
+/// The decision of `Oversize` for one copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fit {
     Whole,
@@ -689,7 +689,7 @@ impl PathRoom {
         self.longest_frame_bytes
     }
 
-    /// Whether frames of up to `frame_bytes` may come, decided when the plan is checked: `Err` is the longest that fits.
+    /// Checks, with the plan, that frames of up to `frame_bytes` may come. `Err` is the longest that fits.
     pub fn check(&self, frame_bytes: usize) -> Result<(), usize> {
         match self.oversize {
             Oversize::FragmentNever if frame_bytes > self.longest_frame_bytes => {
@@ -699,7 +699,7 @@ impl PathRoom {
         }
     }
 
-    /// What becomes of a copy of `frame_bytes`.
+    /// Decides what becomes of a copy of `frame_bytes`.
     #[inline(always)]
     pub fn fit(&self, frame_bytes: usize) -> Fit {
         if frame_bytes <= self.longest_frame_bytes {

@@ -1,4 +1,4 @@
-//! What dedup counts: packets, duplicates, and by which ports those came.
+//! The counters of dedup: packets, duplicates, and the ports by which those came.
 
 use super::Counter;
 use tapline_api::snapshot::GAP_BUCKETS;
@@ -22,7 +22,7 @@ impl PairCounters {
         self.gaps.iter_mut().zip(other.gaps).for_each(|(sum, count)| *sum += count);
     }
 
-    /// What was counted since `earlier`; the longest gap stays that of all time.
+    /// Gives what was counted since `earlier`. The longest gap stays that of all time.
     pub fn since(&self, earlier: &PairCounters) -> PairCounters {
         PairCounters {
             duplicates: self.duplicates - earlier.duplicates,
@@ -32,7 +32,7 @@ impl PairCounters {
     }
 }
 
-/// What dedup has done.
+/// The sums of dedup's counters.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct DedupCounters {
     pub packets: u64,
@@ -41,7 +41,7 @@ pub struct DedupCounters {
     pub forgotten: u64,
 }
 
-/// What one worker's dedup counts, for readers on other threads.
+/// The counters of one worker's dedup, for readers on other threads.
 pub struct Tally {
     pub(crate) packets: Counter,
     pub(crate) duplicates: Counter,

@@ -78,7 +78,7 @@ impl Merged {
         self.max = self.max.max(other.max);
     }
 
-    /// What was counted since `earlier`. The maximum stays that of the whole time: it cannot be taken back.
+    /// Gives what was counted since `earlier`. The maximum stays that of the whole time, since it cannot be taken back.
     pub fn since(&self, earlier: &Merged) -> Merged {
         let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
         Merged {

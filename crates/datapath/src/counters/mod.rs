@@ -1,4 +1,4 @@
-//! What a worker counts: plain sums, written by one lcore, read by the control thread.
+//! The counters of a worker: plain sums, written by one lcore, read by the control thread.
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
@@ -58,11 +58,11 @@ pub struct WorkerCounters {
     lasting: Arc<LastingCounters>,
 }
 
-/// What a worker counts from its start to its end, whatever the rules are.
+/// The counters that a worker has from its start to its end, whatever the rules are.
 #[repr(align(128))]
 #[derive(Default)]
 pub struct LastingCounters {
-    /// By [`Disposition`].
+    /// Packets by [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: ById<PortId, PortCounters>,
     pub egresses: ById<EgressId, EgressCounters>,
@@ -79,9 +79,10 @@ impl Deref for WorkerCounters {
     }
 }
 
-/// What the writers of capture tools count of their tools' copies.
+/// The counters of the writers of capture tools.
 ///
-/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
+/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So turns are not counted
+/// here.
 #[repr(align(128))]
 pub struct WriterCounters {
     pub tools: ById<ToolId, EgressCounters>,
@@ -93,19 +94,19 @@ impl WriterCounters {
     }
 }
 
-/// What a worker received from a port.
+/// The counters of what a worker received from a port.
 #[derive(Default)]
 pub struct PortCounters {
-    /// What the driver handed over.
+    /// Packets that the driver handed over.
     pub packets: Counter,
     pub bytes: Counter,
-    /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
+    /// Received packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
     pub congested: Counter,
-    /// Of those, packets with a layer that is not read, of those that were parsed to the innermost.
+    /// Received packets that were parsed to the innermost layer and have one that is not read.
     pub unparsed: Counter,
-    /// Of those, frames that the driver cut.
+    /// Received frames that the driver cut.
     pub cut: Counter,
-    /// Of that, heartbeats of tools: Tapline's own, and not the input's.
+    /// Heartbeats of tools among what the driver handed over: Tapline's own packets, and not the input's.
     pub heartbeats: Counter,
     pub heartbeat_bytes: Counter,
     /// The time of the last packet, in ns since the Unix epoch, and how often it was noted; only where flows return when idle.
@@ -135,26 +136,26 @@ impl PortCounters {
     }
 }
 
-/// What a rule did.
+/// The counters of a rule.
 #[derive(Default)]
 pub struct RuleCounters {
     /// Packets that reached the rule and matched it.
     pub matched: Counter,
-    /// Of those, packets that were seen a moment before.
+    /// Matched packets that were seen a moment before.
     pub duplicates: Counter,
-    /// Of those, packets that the sampler passed over.
+    /// Matched packets that the sampler passed over.
     pub sampled_out: Counter,
     /// Copies that were to be anonymised and could not be read.
     pub unread: Counter,
     pub sampler: SamplerCounters,
 }
 
-/// What a sampler says of itself, as far as traffic changes it.
+/// The state of a sampler, as far as traffic changes it.
 #[derive(Default)]
 pub struct SamplerCounters {
     /// The share that it keeps at the moment, 0.0..=1.0: the bits of an `f64`. 0 until its first packet.
     pub share: Counter,
-    /// Of its flow table: flows that got a slot, that timed out, that lost their slot to another while alive.
+    /// Flows of its flow table that got a slot, that timed out, that lost their slot to another while alive.
     pub flows_begun: Counter,
     pub flows_over: Counter,
     pub flows_evicted: Counter,
@@ -171,7 +172,7 @@ impl SamplerCounters {
     }
 }
 
-/// What became of a tool's copies, or of the originals that leave by a direction of a wire.
+/// The counters of a tool's copies, or of the originals that leave by a direction of a wire.
 #[derive(Default)]
 pub struct EgressCounters {
     pub requested: Counter,
@@ -181,9 +182,9 @@ pub struct EgressCounters {
     pub writes: Counter,
     /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
     pub cut_bytes: Counter,
-    /// By [`DropReason`].
+    /// Dropped copies by [`DropReason`].
     pub dropped: [Counter; DropReason::ALL.len()],
-    /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].
+    /// Dropped copies that the tool's queue refused, by [`Class`] and [`DropReason`].
     pub refused: [[Counter; DropReason::ALL.len()]; Class::ALL.len()],
     /// Copies that left behind later ones, of a tool with `order`.
     pub late: Counter,
@@ -199,14 +200,14 @@ pub struct EgressCounters {
     pub latency: Histogram,
 }
 
-/// What became of a group's copies: `requested = assigned + discarded + down`.
+/// The counters of a group's copies: `requested = assigned + discarded + down`.
 #[derive(Default)]
 pub struct GroupCounters {
     /// Copies that rules asked of the group.
     pub requested: Counter,
-    /// Of those, copies that a member is to get; what becomes of them is the tool's to count.
+    /// Copies that a member is to get. The member's tool counts what becomes of them.
     pub assigned: Counter,
-    /// By the discard share.
+    /// Copies that the discard share took.
     pub discarded: Counter,
     /// For want of members.
     pub down: Counter,

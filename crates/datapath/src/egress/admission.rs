@@ -15,13 +15,13 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Where a rule says `class` and the tool does not say `thresholds`.
+    /// The thresholds of a tool that does not say `thresholds`, if some rule says `class`.
     pub const DEFAULT: Thresholds = Thresholds { low: 50, normal: 80 };
     /// Every class may fill the queue.
     pub const NONE: Thresholds = Thresholds { low: 100, normal: 100 };
 }
 
-/// What waits in a queue.
+/// The packets and bytes that wait in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fill {
     pub packets: usize,
@@ -31,9 +31,9 @@ pub struct Fill {
 /// How far each class may fill a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueLimits {
-    /// By class; at least 1.
+    /// The packets that each class may fill the queue with; at least 1.
     packets: [usize; 3],
-    /// By class; `None`: without a limit.
+    /// The bytes that each class may fill the queue with; `None`: without a limit.
     bytes: Option<[u64; 3]>,
 }
 

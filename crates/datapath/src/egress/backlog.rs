@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::admission::Fill;
 use tapline_api::words::DropReason;
 
-/// What makers and the owner of a tool's queue share, on a cache line of its own.
+/// The count of what waits for a tool, which makers and the owner of the tool's queue share, on a cache line of its own.
 ///
 /// Relaxed ordering suffices: the numbers guard no other memory, and the owner takes off only what a ring, which orders memory, has
 /// brought it. Several makers may look at the same time, and go beyond a limit by a burst each.
@@ -25,13 +25,13 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// What waits in all three places.
+    /// Gives what waits in all three places.
     #[inline]
     pub fn fill(&self) -> Fill {
         Fill { packets: self.packets.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
-    /// What was `before` of it is `after`.
+    /// Replaces `before`, as a part of what waits, by `after`.
     #[inline]
     pub fn change(&self, before: Fill, after: Fill) {
         // differences wrap, as the atomics do

@@ -16,7 +16,7 @@ use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 
-/// Where a burst's packets came from.
+/// The origin of a burst's packets.
 #[derive(Clone, Copy)]
 pub struct Origin<'a> {
     pub port: PortId,
@@ -24,7 +24,7 @@ pub struct Origin<'a> {
     pub stamps: &'a Stamps,
 }
 
-/// What a file says of a packet besides its bytes.
+/// The facts that a file has of a packet besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketMeta {
     pub time_ns: u64,
@@ -36,11 +36,11 @@ pub struct PacketMeta {
 /// Packets on their way to the writer.
 pub struct Batch {
     pub packets: MbufQueue,
-    /// By packet.
+    /// The facts of each packet.
     pub metas: ArrayVec<PacketMeta, MAX_BURST>,
 }
 
-/// What a worker and the writer share.
+/// The ring of batches that a worker and the writer share.
 pub struct BatchRing {
     full: ArrayQueue<Box<Batch>>,
     free: ArrayQueue<Box<Batch>>,
@@ -105,13 +105,13 @@ impl CaptureQueue {
         Self { ring, open: None, handed: 0 }
     }
 
-    /// Packets that surely find room.
+    /// Gives the number of packets that surely find room.
     pub fn room(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |batch| self.ring.batch_len - batch.metas.len());
         open + self.ring.free.len() * self.ring.batch_len
     }
 
-    /// Takes references to the selected packets; those that find no room are freed. The number taken.
+    /// Takes references to the selected packets, and frees those that find no room. Gives the number taken.
     #[inline]
     pub fn enter(&mut self, shared: &mut Shared<'_>, selection: Selection, origin: Origin<'_>) -> usize {
         let mut rest = selection;

@@ -1,4 +1,4 @@
-//! What becomes of copies on their way to a tool, in the tool's counters.
+//! Counts what becomes of copies on their way to a tool.
 
 use crate::counters::EgressCounters;
 use tapline_api::words::{Class, DropReason};
@@ -11,7 +11,7 @@ pub(super) fn count_sent(counted: &EgressCounters, sent: Moved) {
     counted.sent_bytes.add(sent.bytes);
 }
 
-/// What was sent by a queue, less the bytes that its driver cut off, which are counted.
+/// Gives what a queue sent, less the bytes that its driver cut off. Counts those.
 #[inline(always)]
 pub(super) fn less_cut(sent: Moved, txq: &mut TxQueue, counted: &EgressCounters) -> Moved {
     let cut_bytes = txq.take_cut_bytes();

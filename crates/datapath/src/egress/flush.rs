@@ -89,7 +89,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     flushed
 }
 
-/// What a flush did.
+/// The outcome of a flush.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Flushed {
     /// Some packets still wait.

@@ -1,5 +1,5 @@
-//! What a tool's queue admits (limits, classes, the port's MTU), and how fast it may be emptied (the rate). Both name the reason of
-//! every copy that they drop.
+//! The gate of a tool's queue: what the queue admits (limits, classes, the port's MTU), and how fast it may be emptied (the rate).
+//! Both name the reason of every copy that they drop.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};
 use tapline_packet::burst::Selection;
 
-/// What a queue admits, and how fast it may be emptied.
+/// The limits to what a queue admits, and to how fast it may be emptied.
 pub struct Gate {
     pub(super) limits: QueueLimits,
     /// Which all workers share that send to the tool.
@@ -22,7 +22,7 @@ pub struct Gate {
     pub(super) bytes: u64,
     /// The rate, not the port, held the last copies back.
     pub(super) is_held_by_rate: bool,
-    /// What the port takes, if it does not take all frames.
+    /// The frames that the port takes, if it does not take all.
     pub(super) fit: Option<FrameLimits>,
 }
 

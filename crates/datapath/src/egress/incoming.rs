@@ -13,7 +13,7 @@ pub struct Incoming {
     pub(super) egress: EgressId,
     pub(super) ring: Receiver,
     pub(super) backlog: Arc<Backlog>,
-    /// What of the owner's own queue is in the backlog.
+    /// The part of the backlog that is the owner's own queue.
     pub(super) known: Fill,
 }
 

@@ -14,11 +14,11 @@ pub struct Merge {
     pub(super) order: Order<Packet>,
     /// On their way in.
     pub(super) staged: MbufQueue,
-    /// Where other workers note the time of copies that they hand over.
+    /// The field in which other workers note the time of copies that they hand over.
     place: RxStamp,
 }
 
-/// What becomes of copies that wait to leave in order.
+/// The fate of copies that wait to leave in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Held {
     /// Earlier ones may be about to come.

@@ -28,7 +28,7 @@ pub struct FrameLimits {
     longest_tagged: u32,
 }
 
-/// What does not fit.
+/// The packets that do not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Misfits {
     pub short: Selection,
@@ -37,12 +37,12 @@ pub struct Misfits {
 
 const SHORTEST: u32 = ethernet::HEADER_LEN as u32;
 const TAG: u32 = vlan::TAG_LEN as u32;
-/// Of a slot of net_af_packet's, in front of a frame that is sent: the header of version 2, without the socket address.
+/// The bytes of a slot of net_af_packet in front of a frame that is sent: the header of version 2, without the socket address.
 const BEFORE_SENT: u32 = 32;
 
 impl FrameLimits {
-    /// Of a port by the device that it is, the MTU of its interface, if that is known, and the one that the pipeline file says, if it
-    /// does; `None` for those that take all. A NIC knows its MTU.
+    /// Gives the limits of a port: by its device, by the MTU of its interface if that is known, and by the MTU that the pipeline
+    /// file says if it does. It gives `None` for ports that take all frames. A NIC knows its MTU.
     pub fn of(devargs: &Devargs, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
         let with = |mtu: Option<u32>, room: u32| mtu.map_or(u32::MAX, |mtu| mtu.saturating_add(room));
         let said = said_mtu.map(u32::from);

@@ -32,7 +32,7 @@ pub enum Outlet {
     Down,
 }
 
-/// What an egress is to get of a burst.
+/// The part of a burst that an egress is to get.
 pub(super) struct Asked<'a> {
     pub(super) selection: Selection,
     pub(super) origin: Origin<'a>,
@@ -41,7 +41,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Outlet {
-    /// From now on the tool's queue admits what fits `limits`, which are without bytes where they were before.
+    /// Lets the tool's queue admit what fits `limits` from now on. They have no limit in bytes if those before had none.
     #[cold]
     pub fn set_limits(&mut self, limits: QueueLimits) {
         if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self {
@@ -53,7 +53,7 @@ impl Outlet {
         }
     }
 
-    /// From now on the tool's port takes what `fit` says, where it does not take all frames.
+    /// Sets the frames that the tool's port takes from now on, if it does not take all.
     #[cold]
     pub fn refit(&mut self, fit: FrameLimits, counted: &EgressCounters) {
         if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self

@@ -31,7 +31,7 @@ pub struct Outlets {
     pub kinds: Egresses,
     /// Some tool is a capture.
     pub has_captures: bool,
-    /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
+    /// The field in which copies that are handed over carry their times, if some tool of another worker orders them.
     pub time_place: Option<RxStamp>,
     /// While a burst is handed out: so many egresses, counted from the first, have not been asked yet. 0 between bursts.
     pub left: usize,

@@ -24,7 +24,7 @@ const FULL_ENOUGH: u64 = 4;
 pub struct EgressQueue {
     pub(super) mbufs: MbufQueue,
     pub(super) gate: Option<Box<Gate>>,
-    /// Where copies leave in the order of their times.
+    /// Puts copies in the order of their times, if the tool asks for that.
     pub(super) merge: Option<Box<Merge>>,
     /// A packet in the queue whose latency is measured.
     marker: Option<Marker>,
@@ -41,7 +41,7 @@ pub struct EgressQueue {
     pub(super) handed_over: u64,
 }
 
-/// Where a timed packet is in a queue.
+/// The position of a timed packet in a queue.
 struct Marker {
     /// Packets that go before it.
     ahead: usize,
@@ -296,7 +296,7 @@ impl EgressQueue {
         }
     }
 
-    /// What waits is not offered to the port.
+    /// Notes that what waits is not offered to the port.
     #[cold]
     pub(super) fn hold(&mut self) {
         if let Some(gate) = &mut self.gate {

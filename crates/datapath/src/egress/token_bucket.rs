@@ -47,14 +47,14 @@ pub struct TokenBucket {
     spent: AtomicU64,
 }
 
-/// What a bucket holds at a moment.
+/// The tokens that a bucket holds at a moment.
 pub struct Allowance<'a> {
     bucket: &'a TokenBucket,
     level: i64,
 }
 
 impl Allowance<'_> {
-    /// To be asked of one packet after another, by length: whether it may go.
+    /// Returns whether the next packet, of `len` bytes, may go, and takes its tokens off the allowance.
     #[inline]
     pub fn lets_go(&mut self, len: u32) -> bool {
         let lets_go = self.level > 0;
@@ -99,7 +99,7 @@ impl TokenBucket {
     }
 
     /// Takes the tokens of the packets that `choose` chooses, which asks the allowance of each, and gives those. `now` is in ticks.
-    /// What then does not go is to be [given back](Self::give_back).
+    /// The caller [gives back](Self::give_back) the tokens of packets that do not go.
     #[inline]
     pub fn take(&self, now: u64, choose: impl Fn(&mut Allowance<'_>) -> Moved) -> Moved {
         let accrued = self.accrued(now);

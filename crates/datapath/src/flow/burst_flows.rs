@@ -49,17 +49,17 @@ impl Hashes {
     }
 }
 
-/// What is known of the flows of one burst; a worker's own.
+/// The layers and hashes of one burst's packets, as far as they are known. Each worker has its own.
 pub struct Flows {
     depth: Depth,
     specs: ById<HashId, HashSpec>,
     layers: Column<Layers>,
-    /// Of the packets whose layers are known to the innermost, those that have one which is not read.
+    /// The packets whose layers are known to the innermost and that have one which is not read.
     unparsed: Selection,
     hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
     burst: u64,
-    /// Of the tunnels that packets came in, where the port terminates them.
+    /// The ids of the tunnels that packets came in, if the port terminates them.
     outer: Column<OuterId>,
     /// The way to hash that NICs know.
     rss: Option<HashId>,

@@ -2,7 +2,7 @@
 //!
 //! Stands behind parse; sampling and balancing take their decisions from it. It is a function of the packet, the kind and the seed
 //! alone, the same on every machine and in every version, so that two brokers with one seed choose the same flows.
-//! `docs/flow-hash.md` says what is hashed for each kind.
+//! `docs/reference/flow-hash.md` says what is hashed for each kind.
 
 use tapline_api::words::HashKind;
 use tapline_dpdk::port::RSS_KEY_WORD;
@@ -25,7 +25,7 @@ pub fn parse_depth(kind: HashKind, depth: Depth) -> Depth {
 const FOLDS: [u64; 4] =
     [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
 
-/// What keeps kinds of keys apart that could hold the same bits.
+/// Bits that keep kinds of keys apart which could be equal otherwise.
 mod domain {
     pub(super) const IPV4: u64 = 1 << 56;
     pub(super) const IPV6: u64 = 2 << 56;
@@ -282,9 +282,9 @@ fn address(address: u128, seed: u64) -> u64 {
     fold((address >> 64) as u64 ^ seed ^ FOLDS[3], address as u64 ^ FOLDS[2])
 }
 
-/// What RSS gives with the symmetric key. That repeats a word of 16 bits, so the Toeplitz hash depends on the exclusive or of all
-/// such words of addresses and ports alone, and its halves are equal. ARP is hashed by its protocol addresses, what is no IP by its
-/// MAC addresses.
+/// Computes the RSS hash with the symmetric key. The key repeats a word of 16 bits. So the Toeplitz hash depends on nothing but the
+/// exclusive or of all such words of addresses and ports, and its halves are equal. ARP is hashed by its protocol addresses, other
+/// frames without IP by their MAC addresses.
 /// # Source
 /// Toeplitz hash: Microsoft, "RSS hashing functions"; the key: Woo and Park, "Scalable TCP Session Monitoring with Symmetric
 /// Receive-side Scaling", 2012.
@@ -601,7 +601,7 @@ mod tests {
     }
 
     /// The hash is part of what users rely on: brokers of different versions with one seed choose the same flows. The numbers come
-    /// from the formulas of `docs/flow-hash.md`, computed in another language.
+    /// from the formulas of `docs/reference/flow-hash.md`, computed in another language.
     #[test]
     fn hashes_are_those_of_the_documented_formulas() {
         let udp = packets::udp(1000, 53, &[]);

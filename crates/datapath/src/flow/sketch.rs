@@ -22,11 +22,11 @@ pub struct FlowSketch {
     wanted: AtomicU32,
     /// The generation that is written; the one before it is kept beside it. worker: writes; control: reads.
     current: AtomicU32,
-    /// By the generation's lowest bit, by bucket. worker: writes; control: reads.
+    /// A word for each bucket, for either value of the generation's lowest bit. worker: writes; control: reads.
     words: [Box<[AtomicU64]>; 2],
 }
 
-/// Where a worker notes flows for the length of a burst.
+/// A sketch into which a worker notes flows for the length of a burst.
 #[derive(Clone, Copy)]
 pub struct OpenSketch<'a>(&'a [AtomicU64]);
 

@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::receive::times::age;
 use tapline_api::snapshot::FlowCounters;
 
-/// Where keyed hashes take their keys from: words that nobody else can know or guess.
+/// The source of keys for keyed hashes: words that nobody else can know or guess.
 pub struct Secret(SecretSource);
 
 enum SecretSource {
@@ -119,7 +119,7 @@ impl Timeouts {
     pub const DEFAULT: Timeouts = Timeouts { idle_ns: 60_000_000_000, absolute_ns: u64::MAX };
 }
 
-/// Whether a flow was known.
+/// The result of a look-up: whether a flow was known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     Known,
@@ -187,7 +187,7 @@ impl<V> Set<V> {
     }
 }
 
-/// What one worker knows of each flow.
+/// The flows that one worker remembers, with a value for each.
 pub struct FlowTable<V> {
     sets: Box<[Set<V>]>,
     hash: KeyedHash,
@@ -288,8 +288,8 @@ impl<V: Copy + Default> FlowTable<V> {
         std::hint::black_box(lines);
     }
 
-    /// Where the flow is. The second set is read only where the first has it not: on tables larger than the cache, reading both at
-    /// once took half as long again.
+    /// Gives the set and the slot of the flow. The second set is read only if the first does not have it: on tables larger than the
+    /// cache, reading both at once took half as long again.
     #[inline(always)]
     fn find(&self, digest: FlowDigest) -> Option<(usize, usize)> {
         let [first, second] = self.set_indices(digest);
@@ -302,7 +302,7 @@ impl<V: Copy + Default> FlowTable<V> {
         None
     }
 
-    /// Where a flow may be: two sets from two parts of its digest.
+    /// Gives the two sets that a flow may be in, by two parts of its digest.
     #[inline(always)]
     fn set_indices(&self, digest: FlowDigest) -> [usize; 2] {
         let sets = self.sets.len() as u128;

@@ -28,7 +28,7 @@ pub fn slot(devargs: &Devargs) -> Option<u32> {
 pub struct Longest(pub u32);
 
 impl Longest {
-    /// By the device that a port is; `None` for those that do not cut.
+    /// Gives the limit of the device that a port is; `None` for those that do not cut.
     pub fn of(devargs: &Devargs) -> Option<Self> {
         Some(Self(slot(devargs)?.saturating_sub(BEFORE_FRAME)))
     }

@@ -1,4 +1,4 @@
-//! Where the receive times of packets come from: the NIC, the driver's file, or the poll.
+//! The sources of packets' receive times: the NIC, the driver's file, or the poll.
 //!
 //! Stands behind receive, for inputs whose tools ask for times. The control thread fits counters to the system's clock and
 //! publishes the lines (`ClockCell`); workers turn ticks into time with them.
@@ -18,7 +18,7 @@ use tapline_packet::burst::{MAX_BURST, Selection};
 pub struct ClockLine {
     /// `None`: not enough is known of the counter.
     pub model: Option<ClockModel>,
-    /// Of the system's clock.
+    /// The quality of the system's clock.
     pub quality: ClockQuality,
 }
 
@@ -30,7 +30,7 @@ impl ClockLine {
     }
 }
 
-/// Where the control thread puts a counter's line.
+/// The place at which the control thread publishes a counter's line.
 #[derive(Default)]
 pub struct ClockCell {
     /// control: writes under the lock, with release; workers: read, with acquire.

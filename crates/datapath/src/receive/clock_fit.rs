@@ -55,7 +55,7 @@ impl Default for FitLimits {
     }
 }
 
-/// What a reading changed.
+/// The change that a reading made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FitEvent {
     /// The error bound came under its limit.
@@ -326,7 +326,7 @@ impl ClockFit {
 struct FittedLine {
     /// Nanoseconds per tick.
     slope: f64,
-    /// What the line is above that point.
+    /// The distance of the line above that point.
     offset_ns: f64,
     error_ns: u64,
 }

@@ -1,7 +1,7 @@
-//! Endpoint: on ports with `terminate`, the frames inside the tunnels that end there become the packets.
+//! Decapsulation: on ports with `terminate`, the frames inside the tunnels that end there become the packets.
 //!
-//! Stands behind receive, before anything looks at packets. Nothing is copied: the packet's begin and end move within its mbufs.
-//! What is of none of the port's tunnels is not shown to any rule: it counts as unmatched, and by its reason.
+//! Stands behind receive, before anything looks at packets. Nothing is copied: the packet's begin and end move within its mbufs. A
+//! packet of none of the port's tunnels is not shown to any rule. It counts as unmatched, and by its reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,28 +23,28 @@ const REPORTED_BURSTS: u32 = 64;
 /// not count from 1970 is hardly ever.
 const NEAR_NS: u64 = 1_000_000_000;
 
-/// What an endpoint counted.
+/// The counters of an endpoint.
 #[derive(Clone, Default, Debug)]
 pub struct EndpointCounts {
     pub terminated: u64,
-    /// Of those, packets that have the time that the tunnel says.
+    /// Terminated packets that have the time which the tunnel says.
     pub timed: u64,
-    /// By [`Refusal`].
+    /// Refused packets by [`Refusal`].
     pub refused: [u64; Refusal::ALL.len()],
     pub sessions: Vec<(SessionKey, SequenceCounts)>,
     /// Packets of sessions that were too many to follow.
     pub untracked: u64,
 }
 
-/// What workers report of a port's tunnels, one entry a worker.
+/// A worker's report about a port's tunnels; there is one for each worker.
 pub type EndpointReport = Arc<Mutex<EndpointCounts>>;
 
-/// What rules and headers of further tunnels ask of the tunnel that a packet came in.
+/// The ids of the tunnel that a packet came in, which rules and headers of further tunnels ask for.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct OuterId {
-    /// Of VXLAN, Geneve, GRE, ERSPAN and RSPAN.
+    /// The id of VXLAN, Geneve, GRE, ERSPAN or RSPAN.
     pub vni: Option<u32>,
-    /// Of GTP.
+    /// The id of GTP.
     pub teid: Option<u32>,
     /// Its sender says that it cut the frame.
     pub is_cut: bool,
@@ -183,7 +183,7 @@ fn recognise(terminators: &[Terminator], bytes: &[u8]) -> Result<Inner, Refusal>
     Err(refusal)
 }
 
-/// Where the inner frame stands in the received one, which had `frame_len` bytes on the wire.
+/// Gives the place of the inner frame in the received one, which had `frame_len` bytes on the wire.
 fn place(inner: &Inner, frame_len: usize) -> Place<'_> {
     let link = inner.link.as_ref().map_or(&[][..], |link| &link[..]);
     let original_len = match inner.ends_with_frame {

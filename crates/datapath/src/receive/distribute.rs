@@ -24,12 +24,12 @@ pub const RING_PACKETS: u32 = 1023;
 /// alone.
 pub const SEED: u64 = 0x5b1d_9f3c_7a2e_4461;
 
-/// Where the work lcores find the receive times of packets that a ring brings them.
+/// The place at which the work lcores find the receive times of packets that a ring brings them.
 #[derive(Clone)]
 pub struct RingTimes {
-    /// In each packet.
+    /// The field of each packet that holds its time.
     pub place: RxStamp,
-    /// Of the port's clock at the last burst.
+    /// The state of the port's clock at the last burst.
     pub clock: Arc<ClockNote>,
 }
 
@@ -72,9 +72,9 @@ impl RingTimes {
 
 /// A receive lcore's way from one queue to the work lcores.
 pub struct Spread {
-    /// By work lcore.
+    /// The ring to each work lcore.
     rings: Vec<SoleSender>,
-    /// By work lcore: its packets of the burst.
+    /// Each work lcore's packets of the burst.
     selections: Vec<Selection>,
     flows: Flows,
     staged: MbufQueue,

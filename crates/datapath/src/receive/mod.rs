@@ -2,7 +2,7 @@
 
 /// Frames that af_packet cut, by their lengths.
 pub mod af_packet_cut;
-/// What a port says of its packets' times.
+/// Finds the receive times of a port's packets.
 pub mod clock;
 /// A port's clock beside the system's: a line through readings of both.
 pub mod clock_fit;
@@ -40,17 +40,17 @@ use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::queue::RxQueue;
 use tapline_dpdk::ring::BurstReceiver;
 
-/// What a worker polls.
+/// A source that a worker polls, and what happens to its packets first.
 pub struct Intake {
     pub port: PortId,
     pub source: Source,
     /// Its packets were written by a device or by another core: this one has to fetch them.
     pub is_cold: bool,
-    /// Where tunnels end.
+    /// Ends tunnels.
     pub endpoint: Option<Box<Endpoint>>,
-    /// Where frames for Tapline itself go, if tunnels leave by the port.
+    /// The queue for frames that are for Tapline itself, if tunnels leave by the port.
     pub local_frames: Option<Arc<LocalFrames>>,
-    /// Where packets go unlooked-at, if other lcores do the work.
+    /// Hands packets to other lcores without looking at rules, if those do the work.
     pub spread: Option<Box<Spread>>,
     /// The NIC says how it hashed packets, and they come as it saw them.
     pub gives_rss: bool,
@@ -58,15 +58,16 @@ pub struct Intake {
     pub longest: Option<Longest>,
 }
 
-/// Where packets come from.
+/// The source of packets.
 pub enum Source {
     Queue {
         rxq: RxQueue,
         clock: RxClock,
     },
     Replay(Box<Replay>),
+    /// An interface of the kernel.
     Iface(Box<Iface>),
-    /// What a receive lcore hands over of a port's queue.
+    /// The packets of a port's queue that a receive lcore hands over.
     Ring {
         ring: BurstReceiver,
         times: Option<RingTimes>,

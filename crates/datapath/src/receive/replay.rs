@@ -149,9 +149,9 @@ pub struct Pace {
     paused: Option<u64>,
     /// The longest distance of two packets, as the file's times say it.
     max_gap_ns: Option<u64>,
-    /// What the next packet's distance is counted from: the latest time that was given.
+    /// The time that the next packet's distance is counted from: the latest that was given.
     before_ns: Option<u64>,
-    /// What longer distances had beyond that, less what a clock was set back by.
+    /// The part of longer distances beyond the longest allowed one, less what a clock was set back by.
     skipped_ns: i128,
 }
 
@@ -324,7 +324,7 @@ impl<'a> Waiting<'a> {
     #[inline(always)]
     fn time_ns(self, index: usize) -> u64 {
         match self {
-            Waiting::Read(burst) => burst.get(index).time_ns,
+            Waiting::Read(burst) => burst.time_ns(index),
             Waiting::Made(made) => made.frames[index].time_ns,
         }
     }
@@ -384,7 +384,7 @@ pub struct Replay {
     progress: Arc<Progress>,
 }
 
-/// What a run left of a replay's file.
+/// The packets of a replay's file that a run left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Left {
     pub packets: u64,
@@ -526,13 +526,14 @@ impl Replay {
         // two loops, so that packets that are frames already pay for no others
         match waiting {
             Waiting::Read(packets) => {
-                for index in self.taken..last {
-                    let record = packets.get(index);
-                    if !is_due(record.time_ns) {
+                for (ns, (time_ns, frame)) in
+                    stamps.ns.iter_mut().zip(packets.timed_frames(self.taken..last))
+                {
+                    if !is_due(time_ns) {
                         break;
                     }
-                    stamps.ns[frames.len()] = record.time_ns;
-                    frames.push(record.frame());
+                    *ns = time_ns;
+                    frames.push(frame);
                 }
             }
             Waiting::Made(made) => {
@@ -574,8 +575,8 @@ impl Replay {
         next.take(most)
     }
 
-    /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
-    /// afterwards.
+    /// Counts the packets that are left of the file when the run ends. It reads the rest for that, until `deadline` at most;
+    /// nothing more can be received afterwards.
     pub fn left(&mut self, deadline: Instant) -> Left {
         let mut left = Left { packets: 0, is_counted: true, is_endless: false, wait: None };
         let next_ns = self.next_time_there();

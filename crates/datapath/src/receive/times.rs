@@ -69,7 +69,7 @@ pub fn age(now: u64, then: u64, window: u64) -> u64 {
 /// poll clock.
 #[derive(Clone, Default, Debug)]
 pub struct PacketClock {
-    /// By worker: how often it had noted a time at the last look.
+    /// For each worker: the number of times that it had noted at the last look.
     noted: Vec<u64>,
     latest_ns: u64,
     /// When the last packet was seen, by the poll clock.
@@ -92,7 +92,7 @@ impl PacketClock {
         }
     }
 
-    /// What the time of a packet would be that comes at `now_ns` of the poll clock.
+    /// Gives the time that a packet would have which comes at `now_ns` of the poll clock.
     pub fn at(&self, now_ns: u64) -> u64 {
         self.latest_ns.saturating_add(now_ns.saturating_sub(self.seen_ns))
     }

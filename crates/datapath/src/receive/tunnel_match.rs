@@ -55,7 +55,7 @@ pub struct ErspanTime {
     pub ticks: u32,
     /// 0 is 100 microseconds, 1 is 100 nanoseconds, 2 is nanoseconds of the second (IEEE 1588), 3 is unknown.
     pub granularity: u8,
-    /// Of the platform subheader: seconds since the epoch (id 5, 6), or the timestamp's upper 32 bits (id 3).
+    /// From the platform subheader: seconds since the epoch (id 5, 6), or the timestamp's upper 32 bits (id 3).
     pub seconds: Option<u32>,
     pub upper: Option<u32>,
 }
@@ -99,7 +99,7 @@ impl ErspanTime {
     }
 }
 
-/// What the outer headers said.
+/// The contents of the outer headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OuterFacts {
     pub kind: TunnelKind,
@@ -108,22 +108,22 @@ pub struct OuterFacts {
     /// VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN; none where the tunnel has none.
     pub identifier: Option<u32>,
     pub sequence: Option<u32>,
-    /// Of ERSPAN III.
+    /// The time of an ERSPAN III header.
     pub time: Option<ErspanTime>,
-    /// Of ERSPAN II and III: the sender cut the frame.
+    /// The sender cut the frame (ERSPAN II and III).
     pub is_truncated: bool,
-    /// Of ERSPAN III: the frame was leaving the mirrored port.
+    /// The frame was leaving the mirrored port (ERSPAN III).
     pub is_egress: bool,
-    /// Of ERSPAN II and III: the VLAN that the frame was mirrored in.
+    /// The VLAN that the frame was mirrored in (ERSPAN II and III).
     pub vlan: Option<u16>,
-    /// Of ERSPAN II the index (20 bits), of III the hardware id (6 bits).
+    /// The index of ERSPAN II (20 bits), or the hardware id of ERSPAN III (6 bits).
     pub index: Option<u32>,
 }
 
 /// The frame inside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Inner {
-    /// Where it begins in the received frame. With `link` these many bytes less are its own: the header goes before it.
+    /// The offset at which it begins in the received frame. If there is a `link` header, that is put in front of it.
     pub offset: usize,
     /// Bytes of it that were captured, `link` not among them.
     pub len: usize,
@@ -384,7 +384,7 @@ impl Session {
 pub struct SequenceTracker {
     sessions: Vec<Session>,
     capacity: usize,
-    /// Where the last packet's session stands: bursts come from one.
+    /// The index of the last packet's session, because most bursts come from one.
     last: usize,
     untracked: u64,
 }

@@ -18,7 +18,7 @@ use crate::receive::times::age;
 use tapline_api::words::Below;
 use tapline_dpdk::mbuf::prefetch;
 
-/// What a bucket says: a member of the group by its index, or why there is none.
+/// The content of a bucket: a member of the group by its index, or the reason why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Slot(u16);
@@ -41,7 +41,7 @@ impl Slot {
     }
 }
 
-/// What workers read: one slot a bucket. Cloning shares it.
+/// The table that workers read: one slot a bucket. Clones share it.
 #[derive(Clone, Debug)]
 pub struct BucketTable {
     slots: Arc<[Slot]>,
@@ -74,7 +74,7 @@ impl OpenTable<'_> {
         self.slots.get(bucket).into_iter().for_each(prefetch);
     }
 
-    /// What `bucket` says.
+    /// Gives the content of `bucket`.
     #[inline(always)]
     pub fn slot(&self, bucket: usize) -> Slot {
         self.slots[bucket]
@@ -120,9 +120,9 @@ impl BucketTable {
     }
 }
 
-/// What one worker notes of a group's buckets, for the control thread.
+/// One worker's notes about a group's buckets, for the control thread.
 pub struct BucketUse {
-    /// Where flows return when idle.
+    /// The times at which buckets were last used, if flows return when idle.
     pub stamps: Option<BucketStamps>,
     pub flows: FlowSketch,
 }
@@ -175,7 +175,7 @@ impl BucketStamps {
     }
 }
 
-/// What a pipeline file says of a group.
+/// The settings of a group in a pipeline file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupSpec {
     /// One weight for each active member, each at least 1.
@@ -186,7 +186,7 @@ pub struct GroupSpec {
     pub discard_weight: u32,
     /// The fewest members that must be up; 0 for no such bound.
     pub min_up: usize,
-    /// What happens below `min_up`.
+    /// The behaviour while fewer than `min_up` members are up.
     pub below: Below,
     /// When flows go back to a member that returned.
     pub returns: Returns,
@@ -206,7 +206,7 @@ pub enum Returns {
     },
 }
 
-/// What a group knows of a member.
+/// The state of a member, as its group sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MemberState {
     Up,
@@ -309,7 +309,7 @@ impl GroupSpec {
     }
 }
 
-/// What changed between two tables.
+/// The difference between two tables.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Movement {
     /// Buckets whose flows go elsewhere than before.

@@ -34,7 +34,7 @@ pub struct Ignore {
     pub tcp_seq: bool,
 }
 
-/// What a pipeline file says of dedup.
+/// The settings of dedup in a pipeline file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DedupSpec {
     /// A packet is a duplicate of the same packet before it if their times differ by at most this, whichever is the earlier.
@@ -74,7 +74,7 @@ pub struct Dedup {
     hash: FrameHash,
     sets: Box<[Set]>,
     tally: Arc<Tally>,
-    /// By port: which clock its packets' times are of. Empty where all are of one.
+    /// The clock that stamps each port's packets. It is empty if all ports have the same clock.
     clocks: Box<[u8]>,
 }
 
@@ -135,7 +135,7 @@ impl Dedup {
         self.tally.pair(first, second)
     }
 
-    /// What is counted, for other threads to read.
+    /// Gives the counters, for other threads to read.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
     }
@@ -208,7 +208,7 @@ impl Dedup {
     }
 }
 
-/// What stands for a frame: where it is kept and by what it is known there.
+/// The digest of a frame: where it is kept, and the tag by which it is known there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Digest {
     tag: u64,
@@ -458,7 +458,7 @@ mod tests {
         packet
     }
 
-    /// What stands in front of a TCP packet's IP header.
+    /// The headers in front of a TCP packet's IP header.
     #[derive(Clone, Debug)]
     struct Around {
         tpids: Vec<u16>,

@@ -34,10 +34,10 @@ use tapline_packet::layers::Layers;
 pub struct Copies {
     /// A tool gets at most one copy of a packet.
     pub egresses: ById<EgressId, Selection>,
-    /// What rules would send to a tool if it were up.
+    /// The packets that rules would send to a tool if it were up.
     withheld: ById<ToolId, Selection>,
     is_any_withheld: bool,
-    /// Of a tool's copies those of class high and low; empty where no rule gives a class.
+    /// The copies of class high and of class low for each egress; empty if no rule gives a class.
     pub classed: ById<EgressId, [Selection; 2]>,
     /// The edits of the rule that chose the tool first; empty where no rule has any.
     edits: ById<ToolId, CopyEdits>,
@@ -54,7 +54,7 @@ pub struct Copies {
     pub duplicate: Selection,
 }
 
-/// By what plan copies are added, and where they are counted.
+/// Adds copies by a plan, and counts them.
 struct Deliverer<'a> {
     plan: &'a WorkPlan,
     counters: &'a WorkerCounters,
@@ -64,7 +64,7 @@ struct Deliverer<'a> {
 #[derive(Clone)]
 struct CopyEdits {
     edited: Selection,
-    /// By packet, valid for those that are edited.
+    /// The edits of each packet; valid for those that are edited.
     ids: [EditId; MAX_BURST],
 }
 
@@ -192,7 +192,7 @@ impl Copies {
     }
 }
 
-/// What a worker remembers for a rule.
+/// The state that a worker keeps for a rule.
 #[derive(Default)]
 pub struct RuleState {
     pub dedup: Option<Dedup>,
@@ -440,7 +440,8 @@ fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
     copies.is_any_withheld = false;
 }
 
-/// What [`route`] and [`settle`] come to for packets that all go the same way, and what their tools are asked for.
+/// Does what [`route`] and [`settle`] come to for packets that all go the same way, and counts the copies that their tools are
+/// asked for.
 #[inline(always)]
 pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCounters) {
     for &rule in &straight.rules {

@@ -19,7 +19,7 @@ use tapline_api::values;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::mix::{SplitMix64, mix};
 
-/// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
+/// The settings of a rule's `sample` words. Each worker makes its own `Sampler` from them.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum SampleSpec {
     /// `sample 1/N`: the first packet and every N-th after it. RFC 5475 section 5.1, systematic count-based.
@@ -102,7 +102,7 @@ impl SampleSpec {
     }
 }
 
-/// What samplers know of a burst: entry `i` of each slice is packet `i`.
+/// The burst, as samplers see it: entry `i` of each slice is packet `i`.
 #[derive(Clone, Copy)]
 pub struct SampleInputs<'a> {
     /// Symmetric flow hashes, equal for both directions and, for flow sampling to agree between brokers, not keyed at random.
@@ -341,7 +341,7 @@ impl First {
 
 /// The window over which `Rate` compares what it kept with its budget, if that is a packet or more in this time.
 const RATE_WINDOW_NS: u64 = 100_000_000;
-/// What counts as one packet of a budget in bits: a full-length frame with a tag.
+/// The bits that count as one packet of a budget in bits: those of a full-length frame with a tag.
 const RATE_PACKET_BITS: u64 = 1518 * 8;
 /// The least share of flows that `Rate` goes down to: one in 2^32.
 const RATE_LEAST_LIMIT: u64 = u32::MAX as u64;
@@ -787,7 +787,7 @@ mod tests {
         })
     }
 
-    /// What a sampler keeps of packets whose bursts have these sizes, one after the other and over again.
+    /// Returns, for each packet, whether a sampler keeps it, if bursts have these sizes, one after the other and over again.
     fn kept_in_bursts(spec: &SampleSpec, packets: &[(u64, u64, usize)], sizes: &[usize]) -> Vec<bool> {
         let idle = Timeouts { idle_ns: 100 << 20, ..Timeouts::DEFAULT };
         let mut sampler = Sampler::new(spec, &WorkerShare { timeouts: idle, ..worker(0) });

@@ -1,6 +1,6 @@
 //! A plan in force, and another that takes its place while packets flow.
 
-/// What one worker takes over of another plan.
+/// Hands each worker its part of another plan.
 pub mod plan_part;
 /// State that control publishes to workers: tools in force, groups, rules.
 pub mod published;

@@ -17,22 +17,22 @@ use crate::route::{Copies, RuleState};
 use crate::work_plan::WorkPlan;
 use tapline_packet::by_id::ById;
 
-/// What a worker has that belongs to one plan.
+/// The part of a worker that belongs to one plan.
 pub struct PlanPart {
     pub plan: Arc<WorkPlan>,
-    /// By rule.
+    /// The state of each rule.
     pub states: ById<RuleId, RuleState>,
     pub maker: Option<Maker>,
     pub live: LiveView,
     pub counters: Arc<WorkerCounters>,
     pub buffers: StageBuffers,
-    /// What queues admit from this plan on, where it differs from before.
+    /// The limits of queues from this plan on, for tools whose limits change.
     pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
 }
 
-/// Where stages write for each other; as large as the plan asks for.
+/// The buffers in which stages write for each other, as large as the plan asks for.
 pub struct StageBuffers {
     pub matches: Matches,
     pub copies: Copies,
@@ -74,7 +74,7 @@ impl PlanPart {
     }
 }
 
-/// Where the control thread leaves a worker's next part, and finds the last one.
+/// The mailbox in which the control thread leaves a worker's next part, and finds the last one.
 #[derive(Default)]
 pub struct Swap {
     next: Mutex<Option<Box<PlanPart>>>,

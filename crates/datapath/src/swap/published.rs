@@ -1,4 +1,5 @@
-//! What changes while a plan runs: which rules are on, which tools take copies, and which member of a group has which bucket.
+//! The state that changes while a plan runs: which rules are on, which tools take copies, and which member of a group has which
+//! bucket.
 //!
 //! The control thread publishes a fresh immutable `Live`; a worker takes it up between two bursts, so that no burst is judged by
 //! half of a change. A worker pays one load a turn, and takes the lock only after a change.
@@ -20,18 +21,19 @@ pub struct Live {
     /// Rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
     /// wire is up while the port that it leaves by has a link.
     pub egress_up: ById<EgressId, bool>,
-    /// What waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
+    /// Packets that wait for the egress are offered to its port, whether that is up or not. A driver may take all packets for a
+    /// link that is down, and lose them.
     pub can_send: ById<EgressId, bool>,
     /// All packets go the same way, and every tool on it takes copies.
     pub go_straight: ById<PortId, bool>,
     pub tables: ById<GroupId, BucketTable>,
     /// The Ethernet address of a tunnel's next hop, once it is known.
     pub next_hops: ById<ToolId, Option<MacAddress>>,
-    /// What its port takes by its MTU, if it does not take all frames.
+    /// The frames that its port takes by its MTU, if it does not take all.
     pub fits: ById<EgressId, Option<FrameLimits>>,
 }
 
-/// Where the control thread puts the state in force.
+/// The place at which the control thread publishes the state in force.
 pub struct LiveCell {
     /// control: writes under the lock, with release; workers: read, with acquire.
     version: AtomicU64,

@@ -18,7 +18,7 @@
 //!
 //! `RxQueue::receive` and `TxQueue::send` (`crates/dpdk/src/queue.rs`) call the drivers.
 
-/// What is done when a stage unwinds.
+/// Accounts for a burst whose stage panicked.
 pub mod panics;
 
 use std::any::Any;
@@ -57,7 +57,7 @@ use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 
-/// What all workers are to do.
+/// The phase of a run, which says what all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -112,13 +112,13 @@ pub struct Worker {
     pub outlets: Outlets,
     pub states: ById<RuleId, RuleState>,
     pub live: LiveView,
-    /// Where its part of another plan comes from.
+    /// The mailbox for its part of another plan.
     pub swap: Arc<Swap>,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
     pub clock: ClockView,
-    /// What it notes of the buckets that it uses.
+    /// Its notes about the buckets that it uses.
     pub uses: ById<GroupId, Arc<BucketUse>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
@@ -236,7 +236,7 @@ impl BusyClock {
     }
 }
 
-/// What the loop remembers from turn to turn.
+/// The state that the loop keeps from turn to turn.
 struct Turns {
     unflushed: u32,
     idle: u32,
@@ -244,7 +244,7 @@ struct Turns {
     busy: BusyClock,
 }
 
-/// What one turn works on.
+/// The buffers that one turn works in.
 struct TurnBuffers {
     burst: MbufBurst,
     linear: Linear,

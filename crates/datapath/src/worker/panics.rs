@@ -29,23 +29,23 @@ const MOST_DUMPS: usize = 16;
 /// Panics that wait to be told; what is beyond is counted alone.
 const MOST_NOTES: usize = 64;
 
-/// What one panic was, and what it cost.
+/// A panic, and what it cost.
 #[derive(Debug)]
 pub struct PanicNote {
     pub stage: Stage,
-    /// What it said, and where.
+    /// The text of the panic, and its place in the code.
     pub text: String,
     /// Packets that it left without another disposition.
     pub failed: u64,
     /// Copies that no queue had.
     pub dropped: u64,
-    /// Where the burst's frames are, or why they are not there, if they were asked for.
+    /// The file with the burst's frames, or the reason why there is none, if they were asked for.
     pub dump: Option<Result<PathBuf, String>>,
     /// The worker receives no more.
     pub is_last: bool,
 }
 
-/// What a worker tells the control thread of its panics.
+/// The queue by which a worker reports its panics to the control thread.
 #[derive(Default)]
 pub struct PanicReport(Mutex<VecDeque<PanicNote>>);
 
@@ -85,7 +85,7 @@ fn text_of(info: &PanicHookInfo<'_>) -> String {
     format!("{}{place}", info.payload_as_str().unwrap_or("panicked"))
 }
 
-/// What a worker remembers of its panics.
+/// A worker's memory of its panics.
 #[derive(Default)]
 pub struct Panics {
     recent: VecDeque<Instant>,

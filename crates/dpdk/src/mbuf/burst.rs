@@ -24,7 +24,7 @@ pub struct MbufBurst {
     /// Bytes that each packet had on the wire, where some may have had more than there are here.
     wire_lens: [u32; MAX_BURST],
     has_wire_lens: bool,
-    /// Of all packets together.
+    /// The bytes of all packets together.
     bytes: u64,
 }
 
@@ -43,7 +43,7 @@ impl Default for MbufBurst {
     }
 }
 
-/// What part of a packet is to become the packet.
+/// The part of a packet that is to become the packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     pub offset: usize,
@@ -68,7 +68,7 @@ impl MbufBurst {
         Selection::first(self.count)
     }
 
-    /// Of all packets together.
+    /// The bytes of all packets together.
     #[inline(always)]
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -319,7 +319,7 @@ impl MbufQueue {
     }
 }
 
-/// What a NIC is asked to do to packets, as mbufs say it.
+/// The work that a NIC is asked to do on packets, as mbufs state it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offload {
     flags: u64,
@@ -348,7 +348,7 @@ pub struct Made {
     mbufs: [*mut rte_mbuf; MAX_BURST],
     /// Packets that there is a page for.
     held: Selection,
-    /// Of those, pages that are headers in front of the packet.
+    /// Those pages among them that are headers in front of the packet.
     fronts: Selection,
     /// Bytes that each packet would have had on the wire, where [`say_wire_len`](Self::say_wire_len) said so of any.
     wire_lens: [u32; MAX_BURST],

@@ -5,7 +5,7 @@ use dpdk_sys::rte_mbuf;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 
-/// Where drivers put receive times: an mbuf's dynamic field and its flag.
+/// The place at which drivers put receive times: an mbuf's dynamic field and its flag.
 #[derive(Clone, Copy, Debug)]
 pub struct RxStamp {
     pub(super) offset: u32,

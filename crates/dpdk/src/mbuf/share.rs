@@ -87,7 +87,7 @@ impl Planes {
 pub struct Shared<'a> {
     pub(super) mbufs: &'a [*mut rte_mbuf; MAX_BURST],
     pub(super) count: usize,
-    /// Of all packets of the burst together.
+    /// The bytes of all packets of the burst together.
     pub(super) bytes: u64,
     pub(super) planes: Planes,
     pub(super) wire_lens: Option<&'a [u32; MAX_BURST]>,
@@ -192,7 +192,7 @@ impl Drop for Shared<'_> {
 pub struct Alike<'a> {
     pub(super) mbufs: &'a [*mut rte_mbuf; MAX_BURST],
     pub(super) count: usize,
-    /// Of all packets together.
+    /// The bytes of all packets together.
     pub(super) bytes: u64,
     /// References to each packet that were not taken.
     pub(super) left: usize,

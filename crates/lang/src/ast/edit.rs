@@ -10,7 +10,7 @@ pub enum Edit {
     Strip(LayerSet),
     TagVlan {
         vlan: u16,
-        /// What is counted on top of `vlan`.
+        /// The label that is added to `vlan`.
         label: Option<TagLabel>,
     },
     RewriteDstMac(MacAddress),

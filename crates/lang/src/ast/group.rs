@@ -23,7 +23,7 @@ pub enum GroupOption {
     },
 }
 
-/// What makes packets one flow: `ip inner`.
+/// The fields that make packets one flow: `ip inner`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hash {
     pub kind: Spanned<HashKind>,

@@ -1,9 +1,9 @@
-//! What a pipeline file says, typed, before any name is resolved.
+//! The contents of a pipeline file, typed, before any name is resolved.
 //!
-//! Every value is checked for itself here (a VLAN ID is a VLAN ID); what needs the other commands of the file (is there such a
-//! tool?) is the planner's to say. Whatever the planner may have to point at carries its span.
+//! Every value is checked for itself here (a VLAN ID is a VLAN ID). The planner checks what needs the other commands of the file
+//! (is there such a tool?). Whatever the planner may have to point at carries its span.
 
-/// What rules and tools change in their copies.
+/// The edits that rules and tools make in their copies.
 pub mod edit;
 /// Filters, with names and without.
 pub mod filter;
@@ -103,6 +103,26 @@ pub enum Show {
     Lcores,
     Stats,
     Plan,
+    /// The commands in force, as a pipeline file says them.
+    Config,
+}
+
+impl Show {
+    /// Returns the word for what is shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Show::Ports => "ports",
+            Show::Tools => "tools",
+            Show::Groups => "groups",
+            Show::Wires => "wires",
+            Show::Filters => "filters",
+            Show::Rules => "rules",
+            Show::Lcores => "lcores",
+            Show::Stats => "stats",
+            Show::Plan => "plan",
+            Show::Config => "config",
+        }
+    }
 }
 
 /// Ascending or not, as written: inclusive ranges.

@@ -8,7 +8,7 @@ use super::Ranges;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::TunnelKind;
 
-/// What a port is.
+/// The device that a port is.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Device {
     /// A PCI address or a virtual device with its arguments, as testpmd takes them.

@@ -19,7 +19,7 @@ pub enum RuleClause {
     Sample(Sample),
     Dedup(Dedup),
     Edit(Edit),
-    /// What becomes of copies that are to be anonymised and cannot be read.
+    /// The fate of copies that are to be anonymised and cannot be read.
     Unread(Unread),
     Active(Schedule),
     /// Nanoseconds since the Unix epoch.
@@ -34,7 +34,7 @@ pub enum RuleClause {
     Class(Class),
 }
 
-/// Where a rule's packets come from.
+/// The source of a rule's packets.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RuleSource {
     Any,

@@ -25,7 +25,7 @@ pub enum Setting {
     Workers(Spanned<u64>),
     /// Seeds the flow hash: two brokers with one seed pick the same flows.
     Seed(Spanned<u64>),
-    /// What keeps the system's clock.
+    /// The reference that keeps the system's clock.
     Clock(Spanned<ClockQuality>),
     /// Types that announce VLAN tags beside those that always do.
     Tpid(Spanned<Vec<u16>>),
@@ -33,7 +33,7 @@ pub enum Setting {
     PanicDump(Spanned<String>),
 }
 
-/// Where the work runs. The numbers are lcores.
+/// The lcores that the work runs on, by number.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Lcores {
     /// `set lcores 1-3`: each polls its receive queues and carries its packets to the tools.

@@ -3,7 +3,7 @@
 use super::super::ast::edit::Edit;
 use super::super::source::Spanned;
 use super::super::suggest::nearest;
-use super::super::value::{Misread, byte, keep_prefix, mac, number};
+use super::super::value::{Misread, Value, byte, bytes, keep_prefix, mac, number};
 use super::line::{Line, Read};
 use tapline_api::words::{Anchor, TagLabel};
 use tapline_packet::headers::layer::{Layer, LayerSet};
@@ -122,7 +122,7 @@ pub(super) fn mask(line: &mut Line<'_>) -> Read<Edit> {
     }
 }
 
-/// `anonymize ip [prefix-preserving key FILE] [keep V4/V6] [inner]`.
+/// `anonymize ip [prefix-preserving key FILE] [keep V4/V6] [inner]`. A tool's `keep 100G` may follow.
 pub(super) fn anonymize(line: &mut Line<'_>) -> Read<Edit> {
     line.expect("ip")?;
     let (mut key_file, mut keep, mut inner) = (None, None, false);
@@ -130,7 +130,10 @@ pub(super) fn anonymize(line: &mut Line<'_>) -> Read<Edit> {
         if key_file.is_none() && line.accept("prefix-preserving").is_some() {
             line.expect("key")?;
             key_file = Some(line.free_text("key", "the path of a key file")?);
-        } else if keep.is_none() && line.accept("keep").is_some() {
+        } else if keep.is_none()
+            && !line.begins_clause("keep", size_of_captures)
+            && line.accept("keep").is_some()
+        {
             keep = Some(line.value("keep", keep_prefix)?);
         } else if !inner && line.accept("inner").is_some() {
             inner = true;
@@ -138,6 +141,14 @@ pub(super) fn anonymize(line: &mut Line<'_>) -> Read<Edit> {
             return Ok(Edit::AnonymizeIp { key_file, keep, inner });
         }
     }
+}
+
+/// A size that cannot be meant for the bits of a prefix.
+fn size_of_captures(text: &str) -> Value<u64> {
+    bytes(text).and_then(|size| match size > 128 {
+        true => Ok(size),
+        false => Err(Misread::expected("a size of captures")),
+    })
 }
 
 /// `payload drop`.

@@ -31,7 +31,7 @@ pub(super) struct Verb {
 #[derive(Clone, Copy)]
 pub(super) struct About {
     pub(super) role: Role,
-    /// What follows its words: forms divided by ` | `.
+    /// The forms of what follows its words, divided by ` | `.
     pub(super) usage: &'static str,
     /// The rest of "this command …".
     pub(super) does: &'static str,
@@ -47,7 +47,7 @@ pub(super) const fn verb(
     Verb { about: About { role, usage, does }, read }
 }
 
-/// Whether one value may stand twice in a comma list.
+/// Says whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeats {
     Allowed,
@@ -132,6 +132,13 @@ impl<'a> Line<'a> {
 
     pub(super) fn peek(&self) -> Option<&'a Word> {
         self.words.get(self.next)
+    }
+
+    /// Returns whether the next word begins a clause of this line, and not what it begins within the clause that is read: its value is one
+    /// that only the clause reads.
+    pub(super) fn begins_clause<T>(&self, word: &str, value: impl Fn(&str) -> Value<T>) -> bool {
+        let [next, behind, ..] = self.words.get(self.next..).unwrap_or_default() else { return false };
+        next.is(word) && self.is_stop(next) && value(&behind.text).is_ok()
     }
 
     pub(super) fn advance(&mut self) {
@@ -583,7 +590,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What `read` says that it expects.
+/// Gives the description of what `read` expects.
 fn expectation<T>(read: &impl Fn(&str) -> Value<T>) -> String {
     read("").err().map_or_else(|| "a value".into(), |misread| misread.expected)
 }

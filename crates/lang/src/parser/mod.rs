@@ -27,7 +27,7 @@ use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
-use line::{About, Line, Read, Verb};
+use line::{About, Clause, Line, Read, Verb};
 use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
@@ -37,7 +37,7 @@ const MOST_FILES: usize = 1000;
 /// Bytes of all files together. A device file would never end.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What one line asks for.
+/// The statement that one line makes.
 enum Statement {
     Command(Command),
     Include(Name),
@@ -46,7 +46,7 @@ enum Statement {
 
 type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
-/// What a command's first word begins.
+/// The commands that a first word begins.
 #[derive(Clone, Copy)]
 enum Form {
     /// Commands that a second word tells apart.
@@ -94,8 +94,8 @@ const STATEMENTS: &[(&str, Form)] = &[
         "show",
         alone(
             Role::Viewer,
-            "ports|tools|groups|wires|filters|rules|lcores|stats|plan",
-            "prints a table",
+            "ports|tools|groups|wires|filters|rules|lcores|stats|plan|config",
+            "prints a table, the plan in words, or the commands in force",
             |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value))),
         ),
     ),
@@ -114,7 +114,7 @@ pub struct CommandHelp {
     /// The words that it begins with.
     pub words: String,
     pub role: Role,
-    /// What follows: forms divided by ` | `.
+    /// The forms of what follows, divided by ` | `.
     pub usage: &'static str,
     /// The rest of "this command …".
     pub does: &'static str,
@@ -133,16 +133,31 @@ pub fn commands() -> Vec<CommandHelp> {
 }
 
 const SHOW: &[(&str, Show)] = &[
-    ("ports", Show::Ports),
-    ("tools", Show::Tools),
-    ("groups", Show::Groups),
-    ("wires", Show::Wires),
-    ("filters", Show::Filters),
-    ("rules", Show::Rules),
-    ("lcores", Show::Lcores),
-    ("stats", Show::Stats),
-    ("plan", Show::Plan),
+    (Show::Ports.word(), Show::Ports),
+    (Show::Tools.word(), Show::Tools),
+    (Show::Groups.word(), Show::Groups),
+    (Show::Wires.word(), Show::Wires),
+    (Show::Filters.word(), Show::Filters),
+    (Show::Rules.word(), Show::Rules),
+    (Show::Lcores.word(), Show::Lcores),
+    (Show::Stats.word(), Show::Stats),
+    (Show::Plan.word(), Show::Plan),
+    (Show::Config.word(), Show::Config),
 ];
+
+/// Returns whether `text` begins a clause, or follows a name in the grammar: where a name or a path may stand, such a word is one only in
+/// quotes.
+pub(crate) fn is_keyword(text: &str) -> bool {
+    fn begins<T>(table: &'static [Clause<T>], text: &str) -> bool {
+        table.iter().any(|clause| clause.word() == text)
+    }
+    value::RESERVED.contains(&text)
+        || begins(port::OPTIONS, text)
+        || begins(tool::OPTIONS, text)
+        || begins(group::OPTIONS, text)
+        || begins(wire::OPTIONS, text)
+        || begins(rule::CLAUSES, text)
+}
 
 /// `let NAME VALUE`.
 fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
@@ -161,7 +176,7 @@ fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
     Ok(Statement::Let { name, value: read.ok().map(|value| (value.value, is_quoted)) })
 }
 
-/// Whether a `--set` that no file uses is worth a warning.
+/// Says whether a `--set` that no file uses is worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unused {
     Warned,
@@ -209,7 +224,7 @@ struct Parser<'a> {
     file: PipelineFile,
     /// The files being read, outermost first.
     open: Vec<PathBuf>,
-    /// What further files may have.
+    /// The bytes that further files may have.
     bytes_left: u64,
     /// Who may give all of the commands.
     role: Role,

@@ -46,7 +46,7 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
-/// What a clock daemon may follow.
+/// The references that a clock daemon may follow.
 const REFERENCES: [ClockQuality; 3] = [ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp];
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
@@ -60,6 +60,12 @@ fn tpids(line: &mut Line<'_>) -> Read<Spanned<Vec<u16>>> {
         return Ok(Spanned::new(Vec::new(), line.last_span()));
     };
     let span = first.span.to(last.span);
+    let repeated =
+        list.iter().enumerate().find(|(at, tpid)| list[..*at].iter().any(|t| t.value == tpid.value));
+    if let Some((_, tpid)) = repeated {
+        let error = Diagnostic::error(tpid.span, format!("{:#06x} is given twice for `tpid`", tpid.value));
+        return Err(line.report(error.label("expected each one once")));
+    }
     if list.len() > vlan::MAX_ADDED_TPIDS {
         let error = Diagnostic::error(span, format!("{} types for `tpid`", list.len()));
         return Err(line.report(error.label(format!("expected at most {}", vlan::MAX_ADDED_TPIDS))));

@@ -106,8 +106,19 @@ impl Layer {
 
 /// A word is not the name of a layer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("unknown layer `{0}`; expected any, or some of {words}", words = Layer::ALL.map(Layer::word).join(", "))]
+#[error("unknown layer `{0}`; expected any, or some of {words}", words = words())]
 pub struct UnknownLayer(pub String);
+
+/// All words, one behind another: of `join` over so many constants the compiler makes work of minutes.
+fn words() -> String {
+    let mut words = String::new();
+    for layer in Layer::ALL {
+        let between = if words.is_empty() { "" } else { ", " };
+        words.push_str(between);
+        words.push_str(layer.word());
+    }
+    words
+}
 
 impl FromStr for Layer {
     type Err = UnknownLayer;

@@ -1,7 +1,7 @@
-//! What stands behind headers that do not say it: labels, GTP-U, and the bytes that some switches put in front of a frame.
+//! Finds what follows headers that do not say it: labels, GTP-U, and the bytes that some switches put in front of a frame.
 //!
-//! A first guess is by the version of IP (RFC 4928, 3). What can be both an IP header and the MAC address of a frame is settled by
-//! the rest: an IPv4 header has a checksum, and a frame a known type with what belongs to it behind.
+//! A first guess is by the version of IP (RFC 4928, 3). If the bytes can be both an IP header and the MAC address of a frame, the
+//! rest settles it: an IPv4 header has a checksum, and a frame has a known type, which what follows it confirms.
 
 use crate::headers::checksum::Sum;
 use crate::headers::ethernet;
@@ -23,7 +23,7 @@ pub(super) enum Inside {
     Unknown,
 }
 
-/// What stands at `at`.
+/// Finds what stands at `at`.
 pub(super) fn inside(bytes: &[u8], at: usize) -> Inside {
     match bytes.get(at) {
         None => Inside::Unknown,
@@ -54,8 +54,8 @@ fn ipv4_or_frame(bytes: &[u8], at: usize) -> Inside {
     }
 }
 
-/// Whether nothing in the fixed part of an IPv4 header is unusual: its length, a flag that is reserved, a protocol that is seldom
-/// met.
+/// Returns whether nothing in the fixed part of an IPv4 header is unusual: its length, a flag that is reserved, a protocol that is
+/// seldom met.
 fn is_usual(header: &Ipv4<'_>) -> bool {
     !(1..ipv4::HEADER_LEN as u16).contains(&header.total_len())
         && !header.has_reserved_flag()
@@ -79,7 +79,7 @@ fn ipv6_or_frame(bytes: &[u8], at: usize) -> Inside {
     }
 }
 
-/// Whether an Ethernet header whose type is known seems to stand at `at`.
+/// Returns whether an Ethernet header whose type is known seems to stand at `at`.
 pub(super) fn has_known_type(bytes: &[u8], at: usize) -> bool {
     let is_known = |ethertype| {
         vlan::is_tpid(ethertype)
@@ -95,7 +95,7 @@ pub(super) fn has_known_type(bytes: &[u8], at: usize) -> bool {
     Ethernet::at(bytes, at).is_some_and(|header| is_known(header.ethertype()))
 }
 
-/// Whether an Ethernet header stands at `at` whose type is confirmed by what follows it; `None` where that was not captured.
+/// Returns whether an Ethernet header stands at `at` whose type is confirmed by what follows it; `None` if that was not captured.
 fn is_frame(bytes: &[u8], at: usize) -> Option<bool> {
     /// The most tags that are stepped over.
     const MAX_TAGS: usize = 4;

@@ -46,8 +46,8 @@ pub enum Depth {
     Full,
 }
 
-/// Where the layers of a packet stand: two cache lines, of which a packet without encapsulations uses the first alone. Offsets hold
-/// for the bytes that were parsed.
+/// The places of a packet's layers: two cache lines. A packet without encapsulations uses only the first. Offsets hold for the
+/// bytes that were parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(64))]
 pub struct Layers {
@@ -86,9 +86,9 @@ impl Layers {
         self.flags & FRAGMENTED_CARRIER != 0
     }
 
-    /// Whether some layer was not read that could hold addresses: its type or protocol is not known, a tunnel's payload is of a
-    /// kind that is not, there are more layers than are followed, or a header is cut. What is read by definition is said in
-    /// `docs/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
+    /// Returns whether some layer was not read that could hold addresses: its type or protocol is not known, a tunnel's payload is
+    /// of a kind that is not, there are more layers than are followed, or a header is cut. What is read by definition is said in
+    /// `docs/reference/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
     pub fn is_unparsed(&self, bytes: &[u8]) -> bool {
         self.flags & UNREAD != 0
             || unread::is_unread(&bytes[..bytes.len().min(MAX_PARSED_BYTES)], &self.inner, Depth::Full)
@@ -136,7 +136,7 @@ impl Default for Layers {
 pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
     let mut layers = Layers::EMPTY;
     match depth {
-        Depth::Outer => parse_outer(frame, &mut layers),
+        Depth::Outer => _ = parse_outer(frame, &mut layers),
         Depth::Full => parse_full(frame, &mut layers),
     }
     layers
@@ -146,7 +146,7 @@ pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
 #[inline]
 pub fn parse_into(frame: &Frame<'_>, depth: Depth, layers: &mut Layers) {
     match depth {
-        Depth::Outer => parse_outer(frame, layers),
+        Depth::Outer => _ = parse_outer(frame, layers),
         Depth::Full => parse_full(frame, layers),
     }
 }
@@ -160,7 +160,9 @@ pub fn parse_burst(frames: &[Frame<'_>], depth: Depth, layers: &mut [Layers]) {
     debug_assert!(frames.len() <= MAX_BURST);
     let layers = &mut layers[..frames.len()];
     match depth {
-        Depth::Outer => frames.iter().zip(layers).for_each(|(frame, layers)| parse_outer(frame, layers)),
+        Depth::Outer => {
+            frames.iter().zip(layers).for_each(|(frame, layers)| _ = parse_outer(frame, layers))
+        }
         Depth::Full => frames.iter().zip(layers).for_each(|(frame, layers)| parse_full(frame, layers)),
     }
 }
@@ -172,18 +174,19 @@ fn parsed_bytes<'a>(frame: &Frame<'a>) -> &'a [u8] {
 }
 
 #[inline(always)]
-fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) {
+fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) -> Stack {
     let stack = ethernet_stack(parsed_bytes(frame), 0);
     layers.outer = stack;
     layers.inner = stack;
     layers.count = 0;
     layers.flags = 0;
+    stack
 }
 
 #[inline(always)]
 fn parse_full(frame: &Frame<'_>, layers: &mut Layers) {
-    parse_outer(frame, layers);
-    if may_have_shells(frame.bytes(), &layers.outer) {
+    let stack = parse_outer(frame, layers);
+    if may_have_shells(parsed_bytes(frame), &stack) {
         walk(parsed_bytes(frame), layers, Fragments::Enter);
     }
 }

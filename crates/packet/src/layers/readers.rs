@@ -1,4 +1,4 @@
-//! What the headers of encapsulations say: one reader for each row of the table that is found by one number alone.
+//! The readers of encapsulations' headers: one for each row of the table that is found by one number alone.
 
 use super::inside;
 use super::inside::Inside;

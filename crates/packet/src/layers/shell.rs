@@ -11,7 +11,7 @@ use crate::headers::pppoe::Pppoe;
 use crate::headers::vxlan::Vxlan;
 use crate::headers::{mpls, u16_at, u32_at, vlan};
 
-/// What a shell carries.
+/// The kind of what a shell carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carried {
     /// An Ethernet frame.
@@ -25,7 +25,7 @@ pub enum Carried {
 pub struct Shell {
     pub kind: ShellKind,
     cargo: Cargo,
-    /// Where the header begins; that of tags behind the type of the first.
+    /// The offset of the header; that of tags lies behind the type of the first.
     pub offset: u16,
     len: u16,
 }
@@ -46,13 +46,13 @@ impl Shell {
         usize::from(self.len)
     }
 
-    /// Where what it carries begins. At most the captured length.
+    /// Gives the offset of what it carries: at most the captured length.
     #[inline(always)]
     pub fn payload(&self) -> usize {
         usize::from(self.offset) + self.header_len()
     }
 
-    /// What it carries; `None` where that cannot be known. `bytes` are those of the packet that was parsed.
+    /// Gives the kind of what it carries; `None` if that cannot be known. `bytes` are those of the packet that was parsed.
     #[inline]
     pub fn carries(&self, bytes: &[u8]) -> Option<Carried> {
         let ethertype = match self.cargo {

@@ -21,6 +21,9 @@ pub struct Stack {
     kinds: u32,
 }
 
+/// The two words of a [`Stack`], for functions that are not inlined: they take and give them in registers, a packed struct in memory.
+pub(super) type Words = (u64, u32);
+
 impl Stack {
     pub(super) const IPV4: u8 = 1;
     pub(super) const IPV6: u8 = 1 << 1;
@@ -38,6 +41,16 @@ impl Stack {
     #[inline(always)]
     pub(super) fn at_link(ethernet: u16) -> Self {
         Self { places: u64::from(ethernet) | u64::from(ethernet) << 32, kinds: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn of((places, kinds): Words) -> Self {
+        Self { places, kinds }
+    }
+
+    #[inline(always)]
+    pub(super) fn words(self) -> Words {
+        (self.places, self.kinds)
     }
 
     #[inline(always)]
@@ -91,7 +104,7 @@ impl Stack {
         self.kinds & u32::from(flags) << 8 != 0
     }
 
-    /// Where the MAC addresses stand; `None` where a tunnel carries the network header with no Ethernet in front.
+    /// Gives the offset of the MAC addresses; `None` if a tunnel carries the network header with no Ethernet in front.
     #[inline(always)]
     pub fn ethernet(&self) -> Option<usize> {
         let place = self.places as u16;
@@ -105,13 +118,13 @@ impl Stack {
         (self.places >> 16) as u16
     }
 
-    /// Where the network header, or what else the link header carries, begins.
+    /// Gives the offset of the network header, or of what else the link header carries.
     #[inline(always)]
     pub fn l3(&self) -> usize {
         usize::from((self.places >> 32) as u16)
     }
 
-    /// Where what the link header carries begins, behind all tags and labels; `None` where one of them is cut, or they are too
+    /// Gives the offset of what the link header carries, behind all tags and labels; `None` if one of them is cut, or they are too
     /// many.
     #[inline(always)]
     pub fn network(&self) -> Option<usize> {
@@ -122,8 +135,8 @@ impl Stack {
         if self.l3() == 0 || is_inside_link { None } else { Some(self.l3()) }
     }
 
-    /// Where the IP header and its options or extension headers end, also in later fragments; `None` where there is no IP or
-    /// its headers are cut or malformed. At most the captured length.
+    /// Gives the end of the IP header and its options or extension headers, also in later fragments: at most the captured length.
+    /// It gives `None` if there is no IP or its headers are cut or malformed.
     #[inline(always)]
     pub fn l4(&self) -> Option<usize> {
         let place = self.l4_or_zero();
@@ -228,7 +241,7 @@ impl Stack {
 
     /// The ports that an unfragmented packet's flow is known by, source in the high half; 0 where there are none.
     ///
-    /// What stands there is masked, not jumped over: which packets have ports is hard to predict.
+    /// The bytes at that place are masked, not jumped over: which packets have ports is hard to predict.
     #[inline(always)]
     pub fn flow_ports(&self, bytes: &[u8]) -> u32 {
         let flags = u32::from(Self::PORTS | Self::FRAGMENT) << 8;
@@ -261,8 +274,8 @@ impl Stack {
         }
     }
 
-    /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and
-    /// ICMP, in later fragments, or where the header is cut or malformed.
+    /// Gives the offset at which the transport header ends and its payload begins. It gives `None` if the protocol is none of TCP,
+    /// UDP, UDP-Lite, SCTP and ICMP, in later fragments, and if the header is cut or malformed.
     pub fn payload(&self, bytes: &[u8]) -> Option<usize> {
         let l4 = self.l4()?;
         if self.is_later_fragment() {

@@ -6,7 +6,7 @@ use super::readers::*;
 use crate::headers::layer::Layer;
 use crate::headers::{ethernet, gre, ip, udp};
 
-/// What wraps a frame or packet.
+/// The kind of a header that wraps a frame or packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[repr(u8)]
 pub enum ShellKind {
@@ -25,7 +25,7 @@ pub enum ShellKind {
     Mpls,
     /// An MPLS label stack with Ethernet behind it, and a control word between them where the packet has one.
     Pseudowire,
-    /// What has an MPLS label stack in UDP or IP; it has no header of its own.
+    /// An MPLS label stack in UDP or IP, which has no header of its own.
     MplsInIp,
     Fabricpath,
     Nsh,
@@ -63,26 +63,26 @@ pub enum ShellKind {
 /// How an encapsulation is found. What the header then says may refute it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// By any TPID: the built-in ones, and those that were added.
+    /// It follows any TPID: the built-in ones, and those that were added.
     Tpid,
-    /// By a type in the link header.
+    /// It follows a type in the link header.
     Ethertype(u16),
     IpProtocol(u8),
-    /// By the UDP destination port; with `replies` by the source port too, since what comes back is of the same form.
+    /// It is sent to a UDP port. With `replies` it is found by the source port too, since what comes back is of the same form.
     UdpPort {
         port: u16,
         replies: bool,
     },
-    /// By the protocol of a GRE header, of version 1 where `is_enhanced`.
+    /// It follows a GRE header with this protocol, of version 1 if `is_enhanced`.
     Gre {
         protocol: u16,
         is_enhanced: bool,
     },
-    /// By a GRE header whose protocol is none of the above.
+    /// It follows a GRE header whose protocol is none of the above.
     OtherGre,
 }
 
-/// What an encapsulation may carry.
+/// The kind of what an encapsulation may carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
     Ethernet,
@@ -104,9 +104,9 @@ pub struct Encapsulation {
     pub word: Result<Layer, &'static str>,
     pub found: &'static [Found],
     pub carries: &'static [Payload],
-    /// Whether `strip` may take it off; or why not.
+    /// `Ok` if `strip` may take it off, else the reason why not.
     pub strip: Result<(), &'static str>,
-    /// What of it is not looked into, and why; empty where all is.
+    /// The parts of it that are not looked into, and why; empty if all are.
     pub left_out: &'static str,
     read: Reader,
 }
@@ -114,7 +114,7 @@ pub struct Encapsulation {
 /// Reads the header at an offset that was found by a port, protocol or type.
 type Reader = fn(&[u8], usize, u16) -> Header;
 
-/// What stands where an encapsulation was looked for.
+/// The header found where an encapsulation was looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Header {
     /// Something else: the header refutes it.
@@ -125,7 +125,7 @@ pub(super) enum Header {
     Open { len: usize, cargo: Cargo },
 }
 
-/// What stands behind a header.
+/// The kind of what follows a header.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(u8)]
 pub(super) enum Cargo {
@@ -138,9 +138,9 @@ pub(super) enum Cargo {
     Mpls,
     MplsMulticast,
     Nsh,
-    /// Of the type that ends the header.
+    /// The kind that the type at the end of the header says.
     TypeAtEnd,
-    /// Of the type in the header's third and fourth byte.
+    /// The kind that the type in the header's third and fourth byte says.
     TypeAtTwo,
 }
 
@@ -383,20 +383,20 @@ pub const TABLE: [Encapsulation; 28] = [
 ];
 
 impl ShellKind {
-    /// What the table says of it.
+    /// Gives its row of the table.
     #[inline(always)]
     pub fn row(self) -> &'static Encapsulation {
         static ROWS: [Encapsulation; TABLE.len()] = TABLE;
         &ROWS[self as usize]
     }
 
-    /// Whether it is a tag: it stands between an Ethernet header's addresses and its type.
+    /// Returns whether it is a tag: it stands between an Ethernet header's addresses and its type.
     #[inline(always)]
     pub fn is_tag(self) -> bool {
         (self as u8) <= ShellKind::Arista as u8
     }
 
-    /// Whether it belongs to the link header of the stack that it stands in; others end a stack.
+    /// Returns whether it belongs to the link header of the stack that it stands in; others end a stack.
     #[inline(always)]
     pub fn is_of_link(self) -> bool {
         (self as u8) <= ShellKind::Mpls as u8

@@ -1,4 +1,4 @@
-//! What was not read: layers that could hold addresses and that nobody here looks into.
+//! Finds what was not read: layers that could hold addresses and that nobody here looks into.
 
 use super::outer::{ethernet_stack, network_stack};
 use super::walk::{Look, look};
@@ -63,8 +63,8 @@ fn is_transport_unread(bytes: &[u8], stack: &Stack, depth: Depth) -> bool {
     }
 }
 
-/// Whether the first chunk may hold addresses: those that begin an association do, and those that change or probe its paths, and
-/// they stand first (RFC 9260, 3.3; RFC 5061, 4).
+/// Returns whether the first chunk may hold addresses. Chunks that begin an association do, and those that change or probe its
+/// paths; both stand first (RFC 9260, 3.3; RFC 5061, 4).
 fn is_sctp_unread(bytes: &[u8], at: usize) -> bool {
     // DATA, SACK, ABORT, SHUTDOWN and its answers, COOKIE ACK, I-DATA, FORWARD TSN.
     const READ: [u8; 9] = [0, 3, 6, 7, 8, 11, 14, 64, 192];

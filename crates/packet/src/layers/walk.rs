@@ -24,14 +24,14 @@ pub fn innermost_unfragmented(frame: &Frame<'_>) -> Stack {
     layers.inner
 }
 
-/// What to do at a tunnel packet that is the first fragment of a datagram.
+/// The way to treat a tunnel packet that is the first fragment of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fragments {
     Enter,
     Stop,
 }
 
-/// Where the tags, labels or PPPoE of a stack begin, and their type; `None` where it stands in front of them.
+/// The offset of the tags, labels or PPPoE of a stack, and their type; `None` if the type stands in front of them.
 #[derive(Clone, Copy)]
 struct Link {
     at: usize,
@@ -143,13 +143,13 @@ fn push_mixed_link_shells(bytes: &[u8], link: Link, stack: &Stack, layers: &mut 
     layers.push(Shell::new(kind, at, stack.l3() - at, cargo))
 }
 
-/// Whether something may wrap what the outer stack carries, told with few jumps: most packets have nothing of the kind.
+/// Returns whether something may wrap what the outer stack carries, told with few jumps: most packets have nothing of the kind.
 #[inline(always)]
 pub(super) fn may_have_shells(bytes: &[u8], stack: &Stack) -> bool {
     stack.has_link_shells() | may_carry(bytes, stack)
 }
 
-/// Whether a stack's protocol or ports are those of an encapsulation.
+/// Returns whether a stack's protocol or ports are those of an encapsulation.
 #[inline(always)]
 fn may_carry(bytes: &[u8], stack: &Stack) -> bool {
     let ports = u32_at(bytes, stack.l4_or_zero()).unwrap_or(0);
@@ -157,14 +157,14 @@ fn may_carry(bytes: &[u8], stack: &Stack) -> bool {
     (stack.protocol() == ip::UDP) & is_tunnel_port | (PROTOCOLS[usize::from(stack.protocol())] != NO_ROW)
 }
 
-/// Whether what a stack carries may be an encapsulation of which more would show in a longer capture.
+/// Returns whether what a stack carries may be an encapsulation of which more would show in a longer capture.
 pub fn may_go_on(bytes: &[u8], stack: &Stack) -> bool {
     let has_cut_ports = stack.protocol() == ip::UDP && !stack.has_ports();
     !stack.is_later_fragment()
         && (has_cut_ports || is_carrier_type(stack.ethertype()) || may_carry(bytes, stack))
 }
 
-/// What stands behind a stack.
+/// The find behind a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
     /// No encapsulation.
@@ -187,7 +187,7 @@ pub fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
     }
 }
 
-/// What stands behind a stack, found as the table says.
+/// Finds what follows a stack, by the table.
 pub fn look(bytes: &[u8], stack: &Stack) -> Look {
     if stack.is_later_fragment() {
         return Look::Nothing;
@@ -369,7 +369,7 @@ pub(super) fn tag_kind(ethertype: u16) -> Option<ShellKind> {
     }
 }
 
-/// Whether a type stands for something that is read, and is none of VLAN tags.
+/// Returns whether a type stands for something that is read, and is none of VLAN tags.
 pub fn has_other_meaning(ethertype: u16) -> bool {
     let is_known = matches!(
         ethertype,
@@ -384,7 +384,7 @@ pub fn has_other_meaning(ethertype: u16) -> bool {
     is_known || is_in_table || super::unread::READ_TYPES.contains(&ethertype)
 }
 
-/// Whether a type announces a tag, of a VLAN or another.
+/// Returns whether a type announces a tag, of a VLAN or another.
 #[inline]
 pub fn is_tag_type(ethertype: u16) -> bool {
     tag_kind(ethertype).is_some()
@@ -498,13 +498,13 @@ fn slot(port: u16) -> usize {
     slot_by(UDP_PORTS_CONST.multiplier, port)
 }
 
-/// Whether a tunnel of the table is sent to `port`. Port 0 is said to be one: it is hardly ever met, and found to be none.
+/// Returns whether a tunnel of the table is sent to `port`. Port 0 is said to be one: it is hardly ever met, and found to be none.
 #[inline(always)]
 fn is_port(port: u16) -> bool {
     UDP_PORTS.ports[slot(port)] == port
 }
 
-/// Whether what comes from `port` may be a tunnel's.
+/// Returns whether what comes from `port` may be a tunnel's.
 #[inline(always)]
 fn is_reply_port(port: u16) -> bool {
     UDP_PORTS.replies[slot(port)] == port

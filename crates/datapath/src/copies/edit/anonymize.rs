@@ -1,7 +1,7 @@
 //! Anonymize: IP addresses replaced by others that share prefixes as the originals do, with all checksums kept consistent.
 //!
 //! The second edit. The mapping is Crypto-PAn's, bit for bit, so other tools with the same key agree. An address is replaced
-//! wherever docs/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
+//! wherever docs/reference/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
 //! ICMPv6 neighbour discovery, IGMP and MLD messages, and the packets that ICMP messages quote; with `inner` the same inside every
 //! tunnel that parse enters. Whatever stands where an address belongs but is cut, or too deep to be looked at, is overwritten with
 //! zeros: it fails closed. What follows a packet in its frame, by the packet's own length, is no part of it and stays.
@@ -254,9 +254,9 @@ impl Anonymizer {
 /// A checksum that covers bytes which are being changed.
 #[derive(Clone, Copy)]
 struct Cover {
-    /// Where the checksum stands.
+    /// The offset of the checksum.
     at: usize,
-    /// Where the bytes begin that it covers, from which odd and even are told.
+    /// The offset of the first byte that it covers, from which odd and even are told.
     start: usize,
     /// Zero says that there is none, and is never written (RFC 768).
     is_udp: bool,
@@ -273,10 +273,10 @@ struct Walk<'a> {
     /// More of the packet exists than `bytes`.
     has_rest: bool,
     shown: usize,
-    /// Where the packet ends that the walk has come to, by its own length and those of the packets around it; `usize::MAX` where
-    /// none is known. It may lie behind `bytes`.
+    /// The end of the packet that the walk has come to, by its own length and those of the packets around it; `usize::MAX` if none
+    /// is known. It may lie behind `bytes`.
     end: usize,
-    /// The same of the packet that quotes this one, else `usize::MAX`: behind that no address can stand.
+    /// The end of the packet that quotes this one, else `usize::MAX`. Behind it no address can stand.
     frame_end: usize,
     covers: Covers,
     anonymizer: &'a mut Anonymizer,
@@ -598,7 +598,7 @@ impl Walk<'_> {
         Ok(change)
     }
 
-    /// What follows the IP header. `addresses` is how the sum of the pseudo header's addresses changed.
+    /// Anonymises what follows the IP header. `addresses` are the sums of the pseudo header's addresses before and after.
     fn transport(&mut self, stack: &Stack, addresses: (Sum, Sum), depth: usize) -> Step {
         let Some(l4) = stack.l4().filter(|_| !stack.is_later_fragment()) else { return Ok(()) };
         let (old, new) = addresses;
@@ -808,7 +808,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked for lies behind what is here of the packet: it needs the rest of that, if there is one.
+    /// Ends the walk because the next bytes lie behind those that are here: the copy needs the rest of the packet, if there is one.
     fn behind(&self) -> Step {
         if self.has_rest && self.end > self.bytes.len() { Err(NeedsWhole) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@
 //! | step | changes | needs of the copy | checksums |
 //! | --- | --- | --- | --- |
 //! | 1 strip | drops headers and tags | its front | those inside stay right: they never cover what is dropped |
-//! | 2 anonymize | addresses, wherever docs/edits.md names them | its front | kept: a right one stays right, a wrong one wrong |
+//! | 2 anonymize | addresses, wherever docs/reference/edits.md names them | its front | kept: a right one stays right, a wrong one wrong |
 //! | 3 mask | bytes to one value | up to the mask's end | left on purpose: a masked packet shows as one |
 //! | 4 payload drop | the length | only the length | left, and so are IP's and UDP's lengths: they tell the original size |
 //! | 5 slice | the length | only the length | left, as above |
@@ -46,7 +46,7 @@ const LINK_LEN: usize = 64;
 /// A frame that a link header edit touches is at least this long, else it is left alone.
 const LINK_HEADER_LEN: usize = ethernet::HEADER_LEN;
 
-/// Of packets that no edit looks into.
+/// The layers of packets that no edit looks into.
 static NO_LAYERS: Layers = Layers::EMPTY;
 
 /// Keeps `keep` bytes after `after`. A frame without that layer is cut after the deepest that it has before it.
@@ -77,7 +77,7 @@ pub struct Rewrite {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
     pub tag: VlanTag,
-    /// What is added to the VLAN; nothing: all copies have the same.
+    /// The label that is added to the VLAN; `None`: all copies have the same VLAN.
     pub label: Option<TagLabel>,
 }
 
@@ -85,7 +85,7 @@ pub struct Tag {
 /// [`EditPlan::apply`], is known to `EditPlan::needed`, and to `keeps_rest` where it moves or cuts what lies behind the headers.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
-    /// What is taken off.
+    /// The layers that are taken off.
     pub strip: LayerSet,
     pub anonymize: Option<Anonymize>,
     pub masks: Vec<Mask>,
@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
         &mut self.buffer[self.start..self.end]
     }
 
-    /// Where in the buffer the copy's own bytes stand.
+    /// Gives the range of the buffer that the copy's own bytes take.
     pub fn front_range(&self) -> std::ops::Range<usize> {
         self.start..self.end
     }
@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What lies behind `len` never belonged to the packet: Ethernet padding.
+    /// Cuts what lies behind `len`, which never belonged to the packet: Ethernet padding.
     fn trim(&mut self, len: usize) {
         self.truncate(len);
         self.original_len = self.original_len.min(len);
@@ -223,9 +223,9 @@ impl<'a> Draft<'a> {
         has_room
     }
 
-    /// Where the layers stand, as far as the front shows them.
+    /// Finds the layers, as far as the front shows them.
     /// # Errors
-    /// `NeedsWhole` where a header may go on behind the front.
+    /// Fails with `NeedsWhole` if a header may go on behind the front.
     fn layers(&self) -> Result<Layers, NeedsWhole> {
         let mut layers = Layers::EMPTY;
         self.layers_into(Depth::Full, &mut layers).map(|()| layers)
@@ -264,18 +264,18 @@ pub struct EditPlan {
     only_anonymizes: bool,
 }
 
-/// What edits remember between packets, one for each worker and plan.
+/// The state of edits between packets, one for each worker and plan.
 #[derive(Debug, Default)]
 pub struct EditState {
     anonymizer: Option<Box<Anonymizer>>,
-    /// Of the last packet whose layers were asked for.
+    /// The layers of the last packet whose layers were asked for.
     layers: Layers,
 }
 
 impl EditPlan {
     /// Checks the clauses and finds how much of a copy they need.
     /// # Errors
-    /// What cannot be done as written; see `EditError`.
+    /// Fails for what cannot be done as written; see `EditError`.
     pub fn compile(edits: Edits) -> Result<Self, EditError> {
         for vlan in
             edits.rewrite.vlan.into_iter().chain(edits.tag.map(|tag| tag.tag.vlan)).chain(edits.mark)
@@ -343,7 +343,7 @@ impl EditPlan {
         }
     }
 
-    /// What it was compiled from.
+    /// Gives the edits that it was compiled from.
     pub fn edits(&self) -> &Edits {
         &self.edits
     }
@@ -368,7 +368,7 @@ impl EditPlan {
         kept + self.added_len()
     }
 
-    /// What a worker keeps for this plan: the anonymizer with its cache.
+    /// Makes the state that a worker keeps for this plan: the anonymizer with its cache.
     pub fn state(&self) -> EditState {
         EditState {
             anonymizer: self.edits.anonymize.as_ref().map(|anonymize| Box::new(Anonymizer::new(anonymize))),
@@ -473,8 +473,8 @@ impl EditPlan {
         }
     }
 
-    /// Where the payload begins, if masks count from there alone, nothing is cut, and the frame is plain: TCP over IPv4 with no
-    /// tags, options of IP or fragments, as most are. No layers are needed then.
+    /// Gives the offset of the payload, if masks count from there alone, nothing is cut, and the frame is plain: TCP over IPv4 with
+    /// no tags, options of IP or fragments, as most are. No layers are needed then.
     #[inline(always)]
     fn masks_behind_l4(&self, draft: &Draft<'_>) -> Option<usize> {
         const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
@@ -490,7 +490,7 @@ impl EditPlan {
     }
 }
 
-/// Where counting begins, in bytes from the frame's first.
+/// Gives the place at which counting begins, in bytes from the frame's first.
 fn anchor(anchor: Option<Anchor>, bytes: &[u8], layers: &Layers) -> usize {
     let stack = if anchor == Some(Anchor::InnerL4) { &layers.inner } else { &layers.outer };
     let l2 = || stack.l3();

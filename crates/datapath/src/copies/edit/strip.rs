@@ -54,7 +54,7 @@ pub(super) fn strip(set: LayerSet, draft: &mut Draft<'_>) -> Result<(), NeedsWho
     Ok(())
 }
 
-/// Whether a tag stands right behind the addresses, of whatever kind: VLAN tags may stand behind others.
+/// Returns whether a tag stands right behind the addresses, of whatever kind: VLAN tags may stand behind others.
 fn begins_with_tag(frame: &[u8]) -> bool {
     u16_at(frame, ethernet::ADDRESSES_LEN).is_some_and(layers::is_tag_type)
 }
