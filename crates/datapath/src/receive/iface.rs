@@ -26,8 +26,6 @@ pub struct RingCounts {
     // worker: adds; control: reads
     pub packets: Counter,
     pub bytes: Counter,
-    /// Packets that the NIC was to stamp, and did not: they have the kernel's time.
-    pub unstamped: Counter,
 }
 
 /// A ring of an interface.
@@ -59,17 +57,15 @@ impl Iface {
         if frames.is_empty() {
             return Moved::default();
         }
-        let unstamped = if self.is_nics_time { frames.len() - stamped } else { 0 };
-        (stamps.quality, stamps.degraded) = (ClockQuality::Free, unstamped > 0);
+        // what the NIC was to stamp, and did not, has the kernel's time
+        let are_mixed = self.is_nics_time && stamped < frames.len();
+        (stamps.quality, stamps.degraded) = (ClockQuality::Free, are_mixed);
         self.first_ns = stamps.ns[0];
         let moved = burst.copy_of(&self.pool, &frames);
         drop(frames);
         self.ring.take(moved.packets);
         self.counts.packets.add(moved.packets as u64);
         self.counts.bytes.add(moved.bytes);
-        if unstamped > 0 {
-            self.counts.unstamped.add(unstamped.min(moved.packets) as u64);
-        }
         moved
     }
 
