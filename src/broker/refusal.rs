@@ -31,11 +31,11 @@ pub enum Refusal {
         (2 * needed).next_power_of_two().max(1024)
     )]
     TooFewFiles { allowed: u64, needed: u64, workers: usize },
-    /// The mempool of a replay has fewer mbufs than the workers' caches take.
+    /// The mempool of a replay or an interface has fewer mbufs than the workers' caches take.
     #[error(
         "port {port}: mempool of {mbufs} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`"
     )]
-    ReplayPoolTooSmall { port: String, mbufs: u32, workers: usize, least: u32 },
+    OwnPoolTooSmall { port: String, mbufs: u32, workers: usize, least: u32 },
     /// The mempool of a port has fewer mbufs than its receive queues, what waits and the workers' caches take.
     #[error(
         "port {port}: mempool of {mbufs} mbufs is too small: {rx_queues} receive queues of {rx_descriptors} descriptors{kept} and the \

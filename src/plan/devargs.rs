@@ -168,14 +168,15 @@ pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, S
 pub(super) fn misspelt_driver(devargs: &str) -> Option<String> {
     let devargs = Devargs::new(devargs);
     let device = devargs.device();
+    if devargs.driver().is_some() {
+        return None;
+    }
+    if let Some((prefix, rest)) = device.split_once(':') {
+        return nearest(prefix, ["iface", "replay"]).map(|near| format!("{near}:{rest}"));
+    }
     let name = device.trim_end_matches(|c: char| c.is_ascii_digit());
-    let is_virtual = devargs.driver().is_none() && !name.contains([':', '.', '/']);
-    let near = nearest(name, DRIVERS.iter().map(|driver| driver.name)).filter(|_| is_virtual)?;
-    Some(match near {
-        // its interface stands behind a colon
-        "iface" => "iface:INTERFACE".to_owned(),
-        near => format!("{near}{}", &device[name.len()..]),
-    })
+    let near = nearest(name, DRIVERS.iter().map(|driver| driver.name).filter(|name| !name.contains(':')))?;
+    Some(format!("{near}{}", &device[name.len()..]))
 }
 
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
@@ -247,6 +248,8 @@ mod tests {
     fn a_misspelt_driver_is_told_and_what_is_none_is_not() {
         assert_eq!(misspelt_driver("net_af_pakcet0,iface=eth0").as_deref(), Some("net_af_packet0"));
         assert_eq!(misspelt_driver("vdev:net_pcpa12").as_deref(), Some("net_pcap12"));
+        assert_eq!(misspelt_driver("ifcae:eth0,queues=2").as_deref(), Some("iface:eth0"));
+        assert_eq!(misspelt_driver("repaly:in.pcap").as_deref(), Some("replay:in.pcap"));
         for other in
             ["net_pcap0", "net_bonding0,mode=1", "0000:03:00.0", "03:00.0", "iface:eth0", "net_vhost0"]
         {

@@ -113,7 +113,7 @@ const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mb
 pub static DRIVERS: [Driver; 8] = [
     // no driver of DPDK's: `iface:IF`, which Tapline receives from and sends to itself
     Driver {
-        name: "iface",
+        name: "iface:",
         arguments: &["iface", "queues", "outgoing", "offloads", "time", "buffer"],
         interfaces: &["iface"],
         links: &["iface"],

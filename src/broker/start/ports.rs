@@ -92,7 +92,7 @@ fn start_replay(
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         let port = port_plan.name.clone();
-        return Err(Refusal::ReplayPoolTooSmall { port, mbufs: count, workers, least }.into());
+        return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
     let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
     let step_ns = plan.order_of(id);
@@ -113,19 +113,23 @@ fn start_iface(
     port: &IfacePort,
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
-    let Site { eal, plan, .. } = *site;
+    let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
     let mut started =
         StartedPort { sources: Vec::new(), txqs: Vec::new(), notes: Vec::new(), gives_rss: false };
     let Some(iface) = &port_plan.iface else { return Ok(started) };
     clocks.add(PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel }));
-    let rx_queues = port_plan.rxq.unwrap_or(1);
-    check_pool(site, id, port.name(), rx_queues)?;
+    let count = memory::port_pool(site.run(), id);
+    let least = memory::receive_need(plan, id, port_plan.rxq.unwrap_or(1));
+    let least = least.saturating_add(memory::wire_reserve(plan, id));
+    if port_plan.rxq != Some(0) && count < least {
+        let (port, workers) = (port.name().to_owned(), roles.lcores.len());
+        return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
+    }
     let tx_queues = if plan.is_sent_to(id) { tx_queues(site, id, u16::MAX) } else { 0 };
     let Queues { rings, txqs, warnings } = port.start(port_plan, iface, tx_queues.into())?;
     if !rings.is_empty() {
-        let pool =
-            Mempool::create(eal, &format!("iface-{}", id.0), memory::port_pool(site.run(), id), None)?;
+        let pool = Mempool::create(eal, &format!("iface-{}", id.0), count, None)?;
         started.sources.extend(rings.into_iter().map(|(ring, counts)| {
             let pool = Arc::clone(&pool);
             Source::Iface(Box::new(Iface::new(ring, pool, counts, iface.wants_nic_times)))
@@ -183,7 +187,7 @@ fn start_port(
     if is_tool && tx_queues == 0 {
         return Err(Refusal::NoTransmitQueue { port: port.name().to_owned() }.into());
     }
-    check_pool(site, id, port.name(), rx_queues)?;
+    check_pool(site, id, port, rx_queues)?;
     let pool = if rx_queues == 0 { None } else { Some(pools.get(site, id, port)?) };
     let config = PortConfig {
         rx_queues,
@@ -240,7 +244,7 @@ fn start_port(
 
 /// # Errors
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
-fn check_pool(site: &Site<'_>, id: PortId, port: &str, rx_queues: u16) -> Result<(), Error> {
+fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
     let (port_plan, workers) = (&plan.ports[id], site.roles.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
@@ -248,7 +252,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &str, rx_queues: u16) -> Result
     let count = memory::port_pool(site.run(), id);
     if rx_queues > 0 && count < least {
         let refusal = Refusal::PortPoolTooSmall {
-            port: port.to_owned(),
+            port: port.name().to_owned(),
             mbufs: count,
             rx_queues,
             rx_descriptors: port_plan.rxd,

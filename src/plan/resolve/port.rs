@@ -86,10 +86,13 @@ impl<'a> Resolver<'a> {
             });
         if let Some(twin) = twin {
             let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
-            self.error(
-                Diagnostic::error(port.device.span, message)
-                    .label("expected a device of its own, such as net_pcap0, net_pcap1"),
-            );
+            let label = match &port.device.value {
+                Device::Iface(_) => {
+                    "expected one port, which has all that comes by the interface: say `queues=N` for more queues"
+                }
+                _ => "expected a device of its own, such as net_pcap0, net_pcap1",
+            };
+            self.error(Diagnostic::error(port.device.span, message).label(label));
         }
         if matches!(port.device.value, Device::Devargs(_))
             && devargs.driver().is_none()

@@ -48,10 +48,6 @@ fn of_the_start() -> Vec<Event> {
         offloads: words.iter().map(|word| text(word)).collect(),
     };
     vec![
-        Event::FramesChanged { port: text("tap0"), interface: text("eth1"), driver: text("net_af_packet") },
-        offloads(None, &["gro", "lro"]),
-        offloads(Some("eth0"), &["tso", "gso", "tx"]),
-        Event::FarEndUnseen { port: text("span0"), interface: text("eth1") },
         Event::OrdinaryPages { free_mib: 0, needed_mib: 301, pages: 151 },
         placed(&[], &[], &[0]),
         placed(&[], &[4], &[0, 1]),
@@ -69,6 +65,10 @@ fn of_the_start() -> Vec<Event> {
         Event::PipeUnwatched { port: text("ids0"), path: text("ids.fifo") },
         Event::LinksNotPropagated { wire: text("w0"), error: text("port a: not supported") },
         Event::DpdkLogged { line: text("EAL: it is \"so\"") },
+        Event::FramesChanged { port: text("tap0"), interface: text("eth1"), driver: text("net_af_packet") },
+        offloads(None, &["gro", "lro"]),
+        offloads(Some("eth0"), &["tso", "gso", "tx"]),
+        Event::FarEndUnseen { port: text("span0"), interface: text("eth1") },
     ]
 }
 

@@ -85,13 +85,17 @@ fn every_example_of_the_reference_is_right() {
     }
 }
 
+/// The pages of a folder and of the folders in it.
+fn pages(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the guides are there");
+    let paths = entries.map(|entry| entry.expect("the guides can be listed").path());
+    paths.flat_map(|path| if path.is_dir() { pages(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn every_example_of_the_guides_is_right() {
     let mut count = 0;
-    for entry in
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).expect("the guides are there")
-    {
-        let path = entry.expect("the guides can be listed").path();
+    for path in pages(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))) {
         let (name, guide) =
             (path.display().to_string(), std::fs::read_to_string(&path).expect("a guide can be read"));
         for example in guide.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {

@@ -59,8 +59,13 @@ pub(super) fn take_nothing(socket: BorrowedFd<'_>) -> Result<(), Failure> {
 
 /// Undoes [`take_nothing`].
 pub(super) fn take_all(socket: BorrowedFd<'_>) -> Result<(), Failure> {
-    let all = [insn(RET_K, 0, 0, u32::MAX)];
-    attach(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, "SO_ATTACH_FILTER", &all)
+    let unused: libc::c_int = 0;
+    let (pointer, len) = (&raw const unused, size_of_val(&unused) as libc::socklen_t);
+    // SAFETY: the socket is open while it is borrowed; the kernel reads at most one number during the call, and needs none.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, pointer.cast(), len)
+    };
+    if result == 0 { Ok(()) } else { Err(Failure::of("SO_DETACH_FILTER", io::Error::last_os_error())) }
 }
 
 /// Makes one group of sockets that are bound to one interface: each frame comes to one of them.
@@ -288,8 +293,13 @@ mod tests {
                 }
             }
         }
-        let six: Vec<u8> = (0..32).collect();
-        let swapped: Vec<u8> = (16..32).chain(0..16).collect();
+        // 2001:db8::1 and 2001:db8:5::9
+        let [one, other] = [(0, 1), (5, 9)].map(|(net, host)| {
+            let mut address = [0x20, 0x01, 0x0d, 0xb8, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            address[15] = host;
+            address
+        });
+        let (six, swapped) = ([one, other].concat(), [other, one].concat());
         let expected = run(&frame(&[0x8100], 0x86dd, &six, 1), false);
         assert_eq!(run(&frame(&[], 0x86dd, &swapped, 2), true), expected);
         assert_ne!(expected, 0);
