@@ -164,7 +164,7 @@ pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, S
     unknown.map(|name| (*driver, name, advice(name))).collect()
 }
 
-/// What a virtual device was most likely to be called that begins with the name of no driver that is known.
+/// Gives the most likely name of a device that begins with the name of no driver that is known.
 pub(super) fn misspelt_driver(devargs: &str) -> Option<String> {
     let devargs = Devargs::new(devargs);
     let device = devargs.device();

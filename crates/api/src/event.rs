@@ -108,9 +108,8 @@ events! {
         /// The interface that has them.
         interface: String,
         /// The port's, where the one that has them is its far end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         far_end_of: Option<String>,
-        /// By the words of ethtool.
+        /// The words that ethtool has for them.
         offloads: Vec<String>,
     },
     /// The far end of a port's kernel interface is in another network namespace, and may have offloads that change frames.

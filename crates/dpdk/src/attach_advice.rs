@@ -1,4 +1,4 @@
-//! What to change where DPDK does not take a device: most often the reason is not in its words.
+//! Advice where DPDK does not take a device: most often its own words do not have the reason.
 //! # Source
 //! DPDK, "Linux Drivers" of the Getting Started Guide; Linux, Documentation/ABI/testing/sysfs-bus-pci.
 #![forbid(unsafe_code)]
@@ -11,7 +11,7 @@ use tapline_kernel::{interface, process};
 
 /// Drivers of the kernel that hand a PCI device to a program.
 const FOR_PROGRAMS: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
-/// Where the kernel shows PCI devices.
+/// The folder in which the kernel shows PCI devices.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Says what is wrong with a device that DPDK did not take, and what mends it, as far as that can be seen; `logged` is what DPDK said.
@@ -48,7 +48,7 @@ pub(crate) fn advice(devargs: &Devargs, logged: &str) -> Option<String> {
     lacks.then(|| format!("{} needs {word}; run as root, or give it to the program", driver.name))
 }
 
-/// The whole address, if a device's name is one of PCI: `0000:03:00.0` or `03:00.0`.
+/// Gives the whole address, if a device's name is one of PCI: `0000:03:00.0` or `03:00.0`.
 fn pci_address(device: &str) -> Option<String> {
     let device = device.strip_prefix("pci:").unwrap_or(device);
     let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
@@ -63,7 +63,7 @@ fn pci_address(device: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with the PCI device that the kernel shows in `folder`.
+/// Gives the reason why DPDK does not take the PCI device that the kernel shows in `folder`.
 fn of_pci(folder: &Path, address: &str) -> Option<String> {
     const NETWORK: &str = "0x02";
     if !folder.exists() {

@@ -69,12 +69,12 @@ impl Offload {
     }
 }
 
-/// Where frames that a veth interface receives are handed over.
+/// The interface that hands over the frames that a veth interface receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FarEnd {
-    /// By that interface of this network namespace.
+    /// It is that one of this network namespace.
     Here(Index),
-    /// In another network namespace.
+    /// It is in another network namespace.
     Elsewhere,
 }
 

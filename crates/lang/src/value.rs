@@ -379,7 +379,7 @@ const LONGEST_INTERFACE: usize = 15;
 /// Sizes of a ring that can be asked for.
 const RING_BYTES: RangeInclusive<u64> = 256 << 10..=2 << 30;
 
-/// What stands behind `iface:`.
+/// Reads the words behind `iface:`.
 fn iface(text: &str) -> Value<Iface> {
     const PREFIX: usize = "iface:".len();
     const KEYS: [&str; 5] = ["queues", "outgoing", "offloads", "time", "buffer"];

@@ -189,7 +189,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// What a port takes in place of an option that it does not take.
+/// Gives the words for what a port takes in place of an option that it does not take.
 fn misplaced(plan: &PortPlan, option: &PortOption) -> Option<&'static str> {
     let is_of_device = match option {
         PortOption::Terminate(_) | PortOption::Lcores(_) => return None,

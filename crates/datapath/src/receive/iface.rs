@@ -20,7 +20,7 @@ use tapline_kernel::packet::Ring;
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::frame::Frame;
 
-/// What was received by a ring.
+/// The counts of a ring.
 #[derive(Default)]
 pub struct RingCounts {
     // worker: adds; control: reads

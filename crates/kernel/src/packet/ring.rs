@@ -23,7 +23,7 @@ const BLOCK_TIMEOUT_MS: u32 = 1;
 const FRAME_BYTES: usize = 2048;
 const TAG_BYTES: usize = 4;
 const MAC_BYTES: usize = 12;
-/// What a tag is announced by where the kernel does not say.
+/// The type that announces a tag where the kernel does not say it.
 const TPID_8021Q: u16 = 0x8100;
 
 /// A receive ring and its socket.
@@ -35,7 +35,7 @@ pub struct Ring {
     block: usize,
     /// Frames of that block that are not taken yet; 0 where it is the kernel's.
     left: usize,
-    /// Where the first of those begins in the block.
+    /// The place in the block where the first of those begins.
     at: usize,
 }
 
@@ -174,14 +174,14 @@ impl Ring {
         self.block_start().cast()
     }
 
-    /// The word by which the block changes hands.
+    /// Gives the word by which the block changes hands.
     fn status(&self) -> &AtomicU32 {
         // SAFETY: blocks begin on a page, with a descriptor whose status lies on four bytes; both sides only ever load and store it
         // whole.
         unsafe { AtomicU32::from_ptr(&raw mut (*self.descriptor()).hdr.bh1.block_status) }
     }
 
-    /// The header of the frame that begins at `at`; `None` where the block does not hold one there.
+    /// Gives the header of the frame that begins at `at`; `None` where the block does not hold one there.
     fn header(&self, at: usize) -> Option<NonNull<libc::tpacket3_hdr>> {
         let fits = at.is_multiple_of(align_of::<libc::tpacket3_hdr>())
             && at.checked_add(size_of::<libc::tpacket3_hdr>()).is_some_and(|end| end <= BLOCK_BYTES);
@@ -189,7 +189,7 @@ impl Ring {
         fits.then(|| unsafe { NonNull::new_unchecked(self.block_start().add(at)).cast() })
     }
 
-    /// Where the frame behind the one at `at` begins.
+    /// Gives the place where the frame behind the one at `at` begins.
     fn behind(&self, at: usize, header: NonNull<libc::tpacket3_hdr>) -> usize {
         // SAFETY: `header` lies in the block (`Ring::header`), which is the user's while frames of it are left.
         at.saturating_add(unsafe { (*header.as_ptr()).tp_next_offset } as usize)

@@ -18,7 +18,7 @@ pub struct Sender {
     counts: Arc<SentCounts>,
 }
 
-/// What a sender counted.
+/// The counts of a sender.
 #[derive(Default, Debug)]
 pub struct SentCounts {
     // who sends: adds; control: reads. Relaxed suffices: they order nothing but themselves.
@@ -44,7 +44,7 @@ impl SentCounts {
     }
 }
 
-/// What a call did.
+/// The outcome of a call.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sent {
     /// The first so many frames are done with: the kernel took them, or takes them at no time.

@@ -38,7 +38,7 @@ const XOR_X: u32 = libc::BPF_ALU | 0xa0 | libc::BPF_X;
 const RET_A: u32 = libc::BPF_RET | libc::BPF_A;
 const RET_K: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// What the kernel knows beside the bytes: `SKF_AD_OFF` plus `SKF_AD_PROTOCOL`, `SKF_AD_PKTTYPE`; the link layer from `SKF_LL_OFF` on.
+/// Places of facts that the kernel knows beside the bytes: `SKF_AD_OFF` plus `SKF_AD_PROTOCOL`, `SKF_AD_PKTTYPE`; the link layer from `SKF_LL_OFF` on.
 const PROTOCOL: u32 = (-0x1000_i32) as u32;
 const PACKET_TYPE: u32 = PROTOCOL + 4;
 const LINK: u32 = (-0x20_0000_i32) as u32;
@@ -89,7 +89,7 @@ fn join_one(socket: BorrowedFd<'_>, group: u32) -> Result<(), Failure> {
     set_option(socket, "PACKET_FANOUT", libc::PACKET_FANOUT, &argument)
 }
 
-/// The number of the group that a socket has joined.
+/// Gives the number of the group that a socket has joined.
 fn number_of(socket: BorrowedFd<'_>) -> Result<u32, Failure> {
     let mut value = 0u32;
     let mut len = size_of_val(&value) as libc::socklen_t;
@@ -131,7 +131,7 @@ fn attach(
 /// Gives the number that decides a frame's socket: its IP addresses, or, where it has none, its MAC addresses, mixed; both directions
 /// give the same.
 ///
-/// What is received begins behind the Ethernet header, what is sent with it. X is where the layer behind the last type lies.
+/// A frame that is received begins behind its Ethernet header, one that is sent with it. X is the place of the layer behind the last type.
 fn program() -> Vec<Insn> {
     let mut code = vec![
         insn(LDB_ABS, 0, 0, PACKET_TYPE),
