@@ -19,7 +19,7 @@ use tapline_kernel::socket::take_packet_drops;
 /// An interface that a port receives from and sends to.
 pub struct IfacePort {
     name: String,
-    /// What is made anew under its name is another one.
+    /// An interface that is made anew under its name has another index.
     index: Index,
     mac: [u8; 6],
     is_removed: AtomicBool,
@@ -29,7 +29,7 @@ pub struct IfacePort {
     missed: AtomicU64,
 }
 
-/// What was opened of the interface.
+/// The sockets that were opened, by their counts.
 #[derive(Default)]
 struct Open {
     rings: Vec<(Arc<OwnedFd>, Arc<RingCounts>)>,
@@ -40,7 +40,7 @@ struct Open {
 pub struct Queues {
     pub rings: Vec<(Ring, Arc<RingCounts>)>,
     pub txqs: Vec<TxQueue>,
-    /// What the user should know of the interface.
+    /// Events about the interface that the user should see.
     pub warnings: Vec<Event>,
 }
 

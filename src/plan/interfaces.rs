@@ -15,18 +15,18 @@ use tapline_lang::Parsed;
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
 use tapline_lang::suggest::nearest;
 
-/// What a port does with an interface of the kernel.
+/// The ways in which a port has an interface of the kernel.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Use {
     receives: bool,
     /// Frames that others of this machine send by the interface are received, too.
     takes_outgoing: bool,
-    /// What the port itself sends by the interface is received by it, too.
+    /// The port receives what it sends by the interface itself, too.
     takes_own: bool,
     sends: bool,
 }
 
-/// The interfaces of the kernel that a port has, each with what it does there.
+/// Gives the interfaces of the kernel that a port has, each with what it does there.
 /// # Source
 /// DPDK, `drivers/net/pcap/pcap_ethdev.c`: `iface` is one handle for both directions, `rx_iface` and `tx_iface` are two. The kernel
 /// gives a frame to every packet socket but the one that sends it (`skb_loop_sk` in net/core/dev.c).
