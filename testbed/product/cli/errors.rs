@@ -236,6 +236,7 @@ fn filters_that_ask_what_only_a_kernel_knows_are_refused_at_their_places() {
 #[test]
 fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
     let lab = Lab::new();
+    office(&lab);
     let pipeline = |queues: &str, rule: &str| {
         format!(
             "{PIPELINE}port attach x net_af_xdp0,iface=lo{queues}\ntool create out port x\nrule create 2 from in to out\n{rule}"
