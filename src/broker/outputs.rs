@@ -70,6 +70,15 @@ impl Locked {
         self.file.metadata().is_ok_and(|ours| target_of_open(&ours) == System.target(&self.path))
     }
 
+    /// Keeps what the file holds, to be written from its end on. The lock is the file's from now on.
+    ///
+    /// # Errors
+    /// If there is no further descriptor.
+    pub fn keep(mut self) -> io::Result<File> {
+        self.is_new = false;
+        self.file.try_clone()
+    }
+
     /// Empties the file, to be written from its beginning. The lock is the file's from now on.
     ///
     /// # Errors

@@ -4,22 +4,20 @@
 //! waiting: what standard error does not take is lost, and what standard output does not take is told once and makes the exit status 1.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::Status;
-use crate::control::outlet::{Delivery, MOST_BYTES, Outlet};
+use crate::control::outlet::{Delivery, MOST_BYTES, Outlet, patience};
 
 /// Results could not be written. Of the process, as standard output is; relaxed suffices, for it orders nothing but itself.
 static IS_RESULT_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Standard output and standard error, where threads of their own write them.
 static APART: OnceLock<[Outlet; 2]> = OnceLock::new();
-
-/// How long the end of a command waits for readers.
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// From now on nobody waits for who reads standard output or standard error.
 ///
@@ -88,12 +86,18 @@ pub fn tell_line(line: impl Display) {
 /// Waits for what is still being written, and judges how a command ended that came so far with `status`.
 pub fn judge(status: Status) -> Status {
     if let Some([results, remarks]) = APART.get() {
-        match results.flush(FLUSH_LIMIT) {
+        match results.flush(patience(is_regular(std::io::stdout()))) {
             Delivery::Whole => {}
             Delivery::Failed => lose_result(&results.failure().unwrap_or_default()),
             Delivery::Partial { .. } => lose_result(&"nobody reads it"),
         }
-        remarks.flush(FLUSH_LIMIT);
+        remarks.flush(patience(is_regular(std::io::stderr())));
     }
     if status == Status::Done && IS_RESULT_LOST.load(Ordering::Relaxed) { Status::Failed } else { status }
+}
+
+/// Returns whether a stream leads to a regular file.
+fn is_regular(stream: impl AsFd) -> bool {
+    let file = stream.as_fd().try_clone_to_owned().map(File::from);
+    file.and_then(|file| file.metadata()).is_ok_and(|there| there.is_file())
 }

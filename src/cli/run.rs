@@ -15,6 +15,7 @@ use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
 use crate::control::lines::{Line, Lines, MOST_BYTES};
+use crate::control::reload::Origin;
 use crate::control::serve::Server;
 use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
@@ -31,6 +32,7 @@ use tapline_fault as fault;
 use tapline_kernel::peer::Peer;
 use tapline_kernel::process::{self, user_name};
 use tapline_lang as lang;
+use tapline_lang::ast::session::Reload;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -88,11 +90,21 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let Input { pipeline, plan, options, stats, prompt, socket } = Input::take(args, &signals, &bell)?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(args.name(), broker, pipeline, limits, prompt.is_some() || socket.is_some());
+    let session = Session::new(
+        args.name(),
+        broker,
+        pipeline,
+        limits,
+        prompt.is_some() || socket.is_some(),
+        args.origin(),
+    );
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     let server = socket.map(Server::new);
-    let mut run = Run { args, session, log, stats, prompt, server, bell };
+    let mut run = Run { args, session, log, stats, prompt, server, bell, hangup: None };
     run.write_log();
+    if args.control.is_some() || std::env::var_os("NOTIFY_SOCKET").is_some() {
+        signals.reload_by_hangup();
+    }
     run.begin(&plan.actions)?;
     signals.run();
     let end = run.watch(&signals);
@@ -113,9 +125,7 @@ struct Input {
 impl Input {
     /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
     fn take(args: &Args, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
-        let outputs =
-            args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
-        let (parsed, plan) = load(&args.source, outputs.collect(), signals)?;
+        let (parsed, plan) = load(&args.source, args.outputs(), signals)?;
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
         let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
@@ -145,6 +155,22 @@ impl Args {
     /// Gives the name of the broker, which is that of its file.
     fn name(&self) -> String {
         self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Returns the text that the broker is started from.
+    fn origin(&self) -> Origin {
+        let path = self.source.file.clone();
+        let is_regular = std::fs::metadata(&path).is_ok_and(|there| there.is_file());
+        Origin { path: is_regular.then_some(path), sets: self.source.sets.clone(), outputs: self.outputs() }
+    }
+
+    /// Files that flags have written.
+    fn outputs(&self) -> Vec<(&'static str, PathBuf)> {
+        self.stats
+            .iter()
+            .filter(|path| *path != Path::new("-"))
+            .map(|path| ("--stats", path.clone()))
+            .collect()
     }
 
     /// Tells why there are no statistics.
@@ -188,6 +214,8 @@ struct Run<'a> {
     prompt: Option<Prompt>,
     server: Option<Server>,
     bell: Bell,
+    /// A reload that a signal asked for.
+    hangup: Option<Ticket>,
 }
 
 impl Run<'_> {
@@ -208,7 +236,32 @@ impl Run<'_> {
         self.log.news(self.session.events(), clock::now_ns()).iter().for_each(tell_line);
     }
 
+    /// Does what signals ask for.
+    fn heed(&mut self, signals: &Signals) {
+        if signals.takes_tables() {
+            tell(self.session.tables());
+        }
+        if signals.takes_reopen() || self.session.takes_reopen() {
+            self.reopen();
+        }
+        if signals.takes_reload() {
+            let by = Principal::by_signal(process::own_uid());
+            match self.session.reload(&by, Reload::default(), false) {
+                Answer::Now(reply) => self.show(&reply),
+                Answer::Later(ticket) => self.hangup = Some(ticket),
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Some(text) = self.stats.reopen() {
+            tell_line(self.log.line(clock::now_ns(), Level::Warning, &text));
+        }
+    }
+
     fn write_stats(&mut self, snapshot: &Snapshot) {
+        // a file that was moved away is noticed without being told
+        self.reopen();
         if let Some(event) = self.stats.write(snapshot) {
             self.session.record(event);
         }
@@ -232,12 +285,22 @@ impl Run<'_> {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
                 self.write_stats(&self.session.snapshot());
             }
+            self.heed(signals);
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            for (old, new) in tick.renamed {
+                self.server.iter_mut().for_each(|server| server.rename(old, new));
+                self.prompt.iter_mut().for_each(|prompt| prompt.rename(old, new));
+            }
             for (ticket, reply) in tick.replies {
-                let is_served = self.server.as_mut().is_some_and(|server| server.answer(ticket, &reply));
-                if !is_served {
+                self.server.iter_mut().for_each(|server| server.answer(ticket, &reply));
+                if self.hangup.take_if(|hangup| *hangup == ticket).is_some() {
+                    // the log is read by those who sent the signal; results are not theirs
+                    tell(&reply.result);
+                    tell(&reply.remarks);
+                }
+                if self.prompt.as_ref().is_some_and(|prompt| prompt.waits_for == Some(ticket)) {
                     self.show(&reply);
                     self.prompt.iter_mut().for_each(|prompt| prompt.answer(ticket));
                 }
@@ -355,6 +418,13 @@ impl Prompt {
     fn show(&self) {
         if self.is_terminal {
             tell("tapline> ");
+        }
+    }
+
+    /// The line is answered under another ticket.
+    fn rename(&mut self, old: Ticket, new: Ticket) {
+        if self.waits_for == Some(old) {
+            self.waits_for = Some(new);
         }
     }
 

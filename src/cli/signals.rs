@@ -1,11 +1,15 @@
-//! Signals that end a command: SIGINT, SIGTERM and SIGHUP.
+//! Signals: SIGINT and SIGTERM end a command, SIGHUP ends it or loads its file again, SIGUSR1 asks for tables, SIGUSR2 for files to be
+//! opened anew.
 //!
-//! They set a flag that the command's own thread looks at. Where that thread does not come by, since something that it called does not
+//! They set flags that the command's own thread looks at. Where that thread does not come by, since something that it called does not
 //! come back, a guard ends the process: no signal is in vain.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals as Handled;
 
 use super::Status;
 use super::output::tell_line;
@@ -24,32 +28,34 @@ pub struct Signals(Arc<State>);
 // Relaxed suffices for all: they order nothing but themselves.
 #[derive(Default)]
 struct State {
-    is_ended: AtomicBool,   // signals: set; command: reads
-    is_running: AtomicBool, // command: sets; guard: reads
-    is_ending: AtomicBool,  // command: sets; guard: reads
-    looks: AtomicU64,       // command: adds; guard: reads
+    is_ended: AtomicBool,     // signals: set; command: reads
+    is_running: AtomicBool,   // command: sets; guard: reads
+    is_ending: AtomicBool,    // command: sets; guard: reads
+    looks: AtomicU64,         // command: adds; guard: reads
+    is_reloading: AtomicBool, // command: sets; signals: reads
+    // signals: set; command: takes
+    is_reload_asked: AtomicBool,
+    are_tables_asked: AtomicBool,
+    is_reopen_asked: AtomicBool,
 }
 
 impl Signals {
-    /// From now on a signal does not end the process, but sets the flag. An `Err` ends the command.
+    /// From now on signals do not end the process, but set flags. An `Err` ends the command.
     pub fn handle() -> Result<Self, Status> {
         let state = Arc::new(State::default());
         let theirs = Arc::clone(&state);
-        // what handles signals is a thread, and may start another
-        let handler = move || {
-            if !theirs.is_ended.swap(true, Ordering::Relaxed) {
-                let guarded = Arc::clone(&theirs);
-                // without a thread there is no guard; the flag is set all the same
-                let _ = std::thread::Builder::new().name("guard".to_owned()).spawn(move || guarded.guard());
-            }
-        };
         let handled = if fault::strikes("start.signals") {
-            Err(ctrlc::Error::MultipleHandlers)
+            Err(std::io::ErrorKind::ResourceBusy.into())
         } else {
-            ctrlc::set_handler(handler)
+            Handled::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])
         };
-        match handled {
-            Ok(()) => Ok(Self(state)),
+        let listening = handled.and_then(|mut handled| {
+            std::thread::Builder::new()
+                .name("signals".to_owned())
+                .spawn(move || handled.forever().for_each(|signal| theirs.receive(signal)))
+        });
+        match listening {
+            Ok(_) => Ok(Self(state)),
             Err(error) => {
                 tell_line(format_args!("error: signals cannot be handled: {error}"));
                 Err(Status::Failed)
@@ -57,7 +63,27 @@ impl Signals {
         }
     }
 
-    /// Returns whether a signal has come.
+    /// SIGHUP loads the pipeline file again from now on, and ends nothing.
+    pub fn reload_by_hangup(&self) {
+        self.0.is_reloading.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether SIGHUP asked for a reload since the last look.
+    pub fn takes_reload(&self) -> bool {
+        self.0.is_reload_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether SIGUSR1 asked for the tables since the last look.
+    pub fn takes_tables(&self) -> bool {
+        self.0.are_tables_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether SIGUSR2 asked for the files of statistics and log to be opened anew since the last look.
+    pub fn takes_reopen(&self) -> bool {
+        self.0.is_reopen_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether a signal has come that ends the command.
     pub fn is_ended(&self) -> bool {
         self.0.is_ended.load(Ordering::Relaxed)
     }
@@ -79,6 +105,25 @@ impl Signals {
 }
 
 impl State {
+    /// Notes a signal. The first that ends the command begins to guard its end.
+    fn receive(self: &Arc<Self>, signal: i32) {
+        let asked = match signal {
+            SIGHUP if self.is_reloading.load(Ordering::Relaxed) => &self.is_reload_asked,
+            SIGUSR1 => &self.are_tables_asked,
+            SIGUSR2 => &self.is_reopen_asked,
+            _ => {
+                if !self.is_ended.swap(true, Ordering::Relaxed) {
+                    let guarded = Arc::clone(self);
+                    // without a thread there is no guard; the flag is set all the same
+                    let _ =
+                        std::thread::Builder::new().name("guard".to_owned()).spawn(move || guarded.guard());
+                }
+                return;
+            }
+        };
+        asked.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the process where its command does not: it has not looked for signals for the time of a drain, or its end takes too long.
     ///
     /// Time is counted in looks of this thread, so a machine on which nothing runs gives nobody up.

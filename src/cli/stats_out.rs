@@ -1,18 +1,16 @@
 //! `--stats`: where the statistics of a run go, a JSON object a line.
 
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::output::print;
 use crate::broker::outputs::Locked;
-use crate::control::outlet::{Delivery, MOST_BYTES, Outlet};
+use crate::control::outlet::{Delivery, MOST_BYTES, Outlet, patience};
 use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_fault as fault;
-
-/// How long the end of a run waits for the file to take its last lines.
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// The destination of statistics. The first failure to write is given as an event, and remembered for the exit status.
 pub struct StatsOut {
@@ -29,7 +27,27 @@ enum Target {
     Taken(Locked),
     /// A pipe or a device, which is opened by who writes to it: nobody may read it yet.
     Unopened,
-    File(Outlet),
+    File {
+        outlet: Outlet,
+        /// Held as long as a regular file is written.
+        lock: Option<File>,
+    },
+}
+
+impl Target {
+    /// Writes at the end of the file at `path`, whatever others do to its length, while `lock` is held.
+    fn appending(path: &Path, lock: File) -> io::Result<Self> {
+        let file = File::options().append(true).open(path)?;
+        let outlet = Outlet::to(MOST_BYTES, move || Ok(file), |_| None)?;
+        Ok(Target::File { outlet, lock: Some(lock) })
+    }
+}
+
+/// Returns whether an open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |there: Metadata| (there.dev(), there.ino());
+    let ours = file.metadata().map(place);
+    ours.is_ok_and(|ours| std::fs::metadata(path).is_ok_and(|there| place(there) == ours))
 }
 
 impl StatsOut {
@@ -56,18 +74,41 @@ impl StatsOut {
     /// If the file cannot be emptied, or there is no thread to write it.
     pub fn begin(&mut self) -> io::Result<()> {
         self.target = match std::mem::replace(&mut self.target, Target::Nowhere) {
-            Target::Taken(locked) => {
-                let file = locked.begin()?;
-                Target::File(Outlet::to(MOST_BYTES, move || Ok(file), |_| None)?)
-            }
+            Target::Taken(locked) => Target::appending(Path::new(&self.name), locked.begin()?)?,
             Target::Unopened => {
                 let path = self.name.clone();
-                let open = move || std::fs::File::options().write(true).open(path);
-                Target::File(Outlet::to(MOST_BYTES, open, |_| None)?)
+                let open = move || File::options().write(true).open(path);
+                Target::File { outlet: Outlet::to(MOST_BYTES, open, |_| None)?, lock: None }
             }
             target => target,
         };
         Ok(())
+    }
+
+    /// Opens the file anew where another program has moved it away or removed it: the lines to come go to a file of this name. Gives what
+    /// is to be told where it cannot be opened; the file before is written on then.
+    pub fn reopen(&mut self) -> Option<String> {
+        let path = PathBuf::from(&self.name);
+        let Target::File { lock: Some(lock), .. } = &self.target else { return None };
+        if is_at(lock, &path) {
+            return None;
+        }
+        let opened = Locked::take(&path).and_then(|taken| match taken {
+            Some(locked) => Target::appending(&path, locked.keep()?),
+            None => Err(io::Error::other("it is not a regular file")),
+        });
+        match opened {
+            Ok(target) => {
+                if let Target::File { outlet, .. } = std::mem::replace(&mut self.target, target) {
+                    outlet.close();
+                }
+                None
+            }
+            Err(error) => Some(format!(
+                "{}: cannot be opened anew: {error}; the file before is written on",
+                self.name
+            )),
+        }
     }
 
     pub fn is_stdout(&self) -> bool {
@@ -87,7 +128,7 @@ impl StatsOut {
         }
         match &self.target {
             Target::StandardOutput => print(String::from_utf8_lossy(&line)),
-            Target::File(outlet) if !outlet.push(line) => {
+            Target::File { outlet, .. } if !outlet.push(line) => {
                 let failure = outlet.failure()?;
                 return Some(self.fail(failure));
             }
@@ -105,8 +146,8 @@ impl StatsOut {
     /// Waits for the last lines to be written. Gives an event where the file did not take them.
     #[must_use]
     pub fn end(&mut self) -> Option<Event> {
-        let Target::File(outlet) = &self.target else { return None };
-        let error = match outlet.flush(FLUSH_LIMIT) {
+        let Target::File { outlet, lock } = &self.target else { return None };
+        let error = match outlet.flush(patience(lock.is_some())) {
             Delivery::Whole => return None,
             Delivery::Failed => outlet.failure().unwrap_or_default(),
             Delivery::Partial { left_out, waiting_bytes } => format!(

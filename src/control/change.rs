@@ -1,18 +1,23 @@
 //! Commands that come later: they are read after those in force, planned as a whole, and taken up or refused as a whole.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::receipt::Objects;
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
-use crate::plan::diff::{About, about};
+use crate::plan::diff::{self, About, about};
+use crate::plan::identity::plan_hash;
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
 use tapline_api::event::Event;
 use tapline_api::request::Reply;
+use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
+use tapline_lang::ast::session::SessionCommand;
 use tapline_lang::diagnostic::{Diagnostic, Severity};
 use tapline_lang::lexer::Variables;
 use tapline_lang::{self as lang, Parsed};
@@ -26,6 +31,8 @@ pub enum Typed {
     Change(Change),
     /// Commands that leave the plan as it is, and the variables behind them.
     Others(Vec<Command>, Variables),
+    /// A command to the broker itself.
+    Session(SessionCommand),
 }
 
 /// Commands that were typed, to be planned with those in force.
@@ -38,6 +45,8 @@ pub struct Change {
 pub struct Planned {
     pub parsed: Parsed,
     pub plan: Plan,
+    /// All commands, in one spelling.
+    pub text: String,
     /// Warnings of what was typed.
     pub warnings: Reply,
 }
@@ -76,6 +85,19 @@ impl Pipeline {
         let mut change = self.read_freely(line)?;
         if change.typed.role > by.role {
             return Err(forbidden(change.typed.role, by));
+        }
+        match change.typed.session.as_slice() {
+            [] => {}
+            [command] if change.typed.file.commands.is_empty() => {
+                return Ok(Typed::Session(command.value.clone()));
+            }
+            [command, ..] => {
+                let error = Diagnostic::error(command.span, "this command stands alone")
+                    .label("expected no other command beside it")
+                    .help("type it on a line of its own");
+                change.typed.diagnostics.push(error);
+                return Err(refused(&change.typed, UNCHANGED));
+            }
         }
         let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| about(&command.value) != About::Nothing);
@@ -131,22 +153,33 @@ impl Change {
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        let plan = plan::plan_after(&mut parsed, &Surroundings::system(), before, progress)
-            .map_err(|_| given_up())?;
-        // what was there before was warned of before
-        parsed.diagnostics.retain(|found| {
-            found.severity == Severity::Error || found.span().source.index() >= first_typed
-        });
-        let Some(plan) = plan else {
-            let errors = parsed.diagnostics.errors();
-            let errors = format!("{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" });
-            return Err(refused(&parsed, &errors));
-        };
-        let warnings = Reply { error: None, ..refused(&parsed, "") };
-        parsed.diagnostics = lang::diagnostic::Diagnostics::default();
-        plan::compact(&mut parsed);
-        Ok(Planned { parsed, plan, warnings })
+        plan_of(parsed, first_typed, before, progress)
     }
+}
+
+/// Plans what was parsed; warnings are those of the texts from `first` on.
+fn plan_of(
+    mut parsed: Parsed,
+    first: usize,
+    before: Option<&Plan>,
+    progress: &progress::Progress,
+) -> Result<Planned, Reply> {
+    let plan =
+        plan::plan_after(&mut parsed, &Surroundings::system(), before, progress).map_err(|_| given_up())?;
+    // what was there before was warned of before
+    parsed
+        .diagnostics
+        .retain(|found| found.severity == Severity::Error || found.span().source.index() >= first);
+    let Some(plan) = plan else {
+        let errors = parsed.diagnostics.errors();
+        let errors = format!("{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" });
+        return Err(refused(&parsed, &errors));
+    };
+    let warnings = Reply { error: None, ..refused(&parsed, "") };
+    parsed.diagnostics = lang::diagnostic::Diagnostics::default();
+    plan::compact(&mut parsed);
+    let text = lang::text(&parsed.file);
+    Ok(Planned { parsed, plan, text, warnings })
 }
 
 /// Answers with what was found in a text, and `rest` behind it.
@@ -170,103 +203,135 @@ pub(super) fn not_planned() -> Reply {
     Reply::failed(format!("error: the change could not be planned; {UNCHANGED}"))
 }
 
-/// Answers what a plan would change.
-fn would_change(changes: &[plan::diff::Change]) -> Reply {
-    if changes.is_empty() {
-        return Reply::done("nothing would change\n");
-    }
-    let lines = changes.iter().map(|change| {
-        let what =
-            if change.what.is_empty() { String::new() } else { format!(": {}", change.what.join(", ")) };
-        let kind = match change.kind {
-            plan::diff::Kind::Added => "added",
-            plan::diff::Kind::Changed => "changed",
-            plan::diff::Kind::Recreated => "recreated",
-            plan::diff::Kind::Removed => "removed",
-        };
-        format!("{} {kind}{what}\n", change.subject)
-    });
-    Reply::done(lines.collect::<String>())
-}
-
 /// Answers that a request needs more than the caller's role.
 pub(super) fn forbidden(needed: Role, by: &Principal) -> Reply {
     let text = format!("error: this needs the role {needed}, and {by} has {}; {UNCHANGED}", by.role);
     Reply::error(ErrorKind::Forbidden, text)
 }
 
+/// The text that is to take the place of the running plan, or to be read after it.
+pub enum What {
+    /// Commands after those in force.
+    Line(Vec<u8>),
+    /// A change that was read already.
+    Change(Change),
+    /// A whole file.
+    File { path: PathBuf, sets: Vec<(String, String)>, outputs: Vec<(&'static str, PathBuf)> },
+    /// A whole text, which is called by `name`.
+    Text { name: String, text: String, outputs: Vec<(&'static str, PathBuf)> },
+}
+
+/// A change that is asked for, and by whom.
+pub struct Order {
+    pub what: What,
+    pub by: Principal,
+    /// It is planned, and not taken up.
+    pub is_dry_run: bool,
+    /// The hash that the text must have to be taken up, and the answer to another.
+    pub must_be: Option<(String, Reply)>,
+}
+
 /// A line that was read, and planned where it is a change.
 enum Made {
     Planned(Box<Planned>),
     Others(Vec<Command>, Variables),
-}
-
-/// A line as it was submitted, by whom.
-pub struct Submitted {
-    pub line: Vec<u8>,
-    pub by: Principal,
-    pub is_dry_run: bool,
+    Session(SessionCommand),
 }
 
 /// A change of a running plan on its way. Where it is dropped, it is given up.
 pub struct Planning {
     since: Instant,
-    /// It is planned, and not taken up.
     is_dry_run: bool,
+    must_be: Option<(String, Reply)>,
     stage: Stage,
 }
 
 enum Stage {
     Plans(Work<Result<Made, Reply>>),
-    /// The workers have been given the plan, with warnings.
-    TakesUp {
-        planned: Duration,
-        warnings: Reply,
-    },
+    /// The workers have been given the plan.
+    Swaps(Box<Taken>),
+    Over,
+}
+
+/// A change that was taken up.
+pub struct Taken {
+    /// The commands in force, in one spelling.
+    pub text: String,
+    /// How the plans differ.
+    pub changes: Vec<diff::Change>,
+    /// How the objects of both plans fared.
+    pub objects: Objects,
+    /// Statistics of the moment before.
+    pub before: Snapshot,
+    pub planned: Duration,
+    /// Until all workers went by the plan.
+    pub swapped: Duration,
+    /// The answer: warnings, by now.
+    pub reply: Reply,
 }
 
 /// How far a change is.
 pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
-    /// It is in force; the answer with its warnings.
-    InForce(Reply),
+    /// It is in force; of a dry run, it could be.
+    Done(Box<Taken>),
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
+    /// It was none: a command to the broker itself.
+    Session(SessionCommand),
     /// Nothing has changed.
     Refused(Reply),
 }
 
+impl What {
+    /// Reads and plans it.
+    ///
+    /// # Errors
+    /// All mistakes.
+    fn make(
+        self,
+        pipeline: &Pipeline,
+        by: &Principal,
+        running: &Plan,
+        progress: &progress::Progress,
+    ) -> Result<Made, Reply> {
+        let planned = match self {
+            What::Line(line) => match pipeline.read(&line, by)? {
+                Typed::Change(change) => change.plan(Some(running), progress)?,
+                Typed::Others(commands, variables) => return Ok(Made::Others(commands, variables)),
+                Typed::Session(command) => return Ok(Made::Session(command)),
+            },
+            What::Change(change) => change.plan(Some(running), progress)?,
+            What::File { path, sets, outputs } => {
+                // a pipe would be waited for; the file that a broker begins with may be one, a file that is loaded later is none
+                let parsed = lang::load_regular(&path, &sets, &System);
+                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+            }
+            What::Text { name, text, outputs } => {
+                let parsed = lang::parse_text(&name, &text, &[]);
+                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+            }
+        };
+        Ok(Made::Planned(Box::new(planned)))
+    }
+}
+
 impl Planning {
-    /// Plans a change beside the running plan.
+    /// Begins to plan beside the running plan.
     ///
     /// # Errors
-    /// If there is no thread for it, as it is printed.
-    pub fn of_change(change: Change, running: Arc<Plan>, is_dry_run: bool) -> Result<Self, Reply> {
-        Self::begin(is_dry_run, move |progress| {
-            change.plan(Some(&running), progress).map(Box::new).map(Made::Planned)
-        })
-    }
-
-    /// Reads a line and plans it: for lines that name files, which nobody shall wait for.
-    ///
-    /// # Errors
-    /// As [`of_change`](Self::of_change).
-    pub fn of_line(pipeline: &Pipeline, submitted: Submitted, running: Arc<Plan>) -> Result<Self, Reply> {
-        let Submitted { line, by, is_dry_run } = submitted;
+    /// If there is no thread for it.
+    pub fn begin(order: Order, pipeline: &Pipeline, running: Arc<Plan>) -> Result<Self, Reply> {
+        let Order { what, by, is_dry_run, must_be } = order;
         let pipeline = pipeline.clone();
-        Self::begin(is_dry_run, move |progress| match pipeline.read(&line, &by)? {
-            Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
-            Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
+        let work = Work::begin(move |progress| what.make(&pipeline, &by, &running, progress));
+        Ok(Self {
+            since: Instant::now(),
+            is_dry_run,
+            must_be,
+            stage: Stage::Plans(work.map_err(no_thread)?),
         })
-    }
-
-    fn begin(
-        is_dry_run: bool,
-        work: impl FnOnce(&progress::Progress) -> Result<Made, Reply> + Send + 'static,
-    ) -> Result<Self, Reply> {
-        let work = Work::begin(work).map_err(no_thread)?;
-        Ok(Self { since: Instant::now(), is_dry_run, stage: Stage::Plans(work) })
     }
 
     /// Returns whether nothing has changed yet: it may be given up.
@@ -286,47 +351,78 @@ impl Planning {
                 Look::Waits(line) => return Progress::Waits(line),
                 Look::Done(Ok(Ok(made))) => made,
                 Look::Done(Ok(Err(refusal))) => return Progress::Refused(refusal),
-                Look::Done(Err(_)) => {
-                    return Progress::Refused(not_planned());
-                }
+                Look::Done(Err(_)) => return Progress::Refused(not_planned()),
             };
-            let Planned { parsed, plan, warnings } = match made {
-                Made::Planned(planned) if self.is_dry_run => {
-                    let changes = plan::diff::diff(broker.plan(), &planned.plan);
-                    return Progress::InForce(planned.warnings.and(would_change(&changes)));
-                }
-                Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
+            let planned = match made {
                 Made::Planned(planned) => *planned,
+                Made::Session(command) => return Progress::Session(command),
+                Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Others(commands, variables) => {
                     pipeline.define(variables);
                     return Progress::Others(commands);
                 }
             };
-            match broker.change(Arc::new(plan)) {
-                Ok(()) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), warnings },
-                Err(error) => {
-                    return Progress::Refused(
-                        warnings.and(Reply::failed(format!("error: {error}\n{UNCHANGED}"))),
-                    );
-                }
+            if let Err(over) = self.take_up(planned, broker, pipeline) {
+                return over;
             }
-            *pipeline = Pipeline::new(parsed);
         }
-        let Stage::TakesUp { planned, warnings } = &mut self.stage else {
-            return Progress::Waits(None);
-        };
-        let waited = self.since.elapsed() - *planned;
+        let Stage::Swaps(taken) = &mut self.stage else { return Progress::Waits(None) };
+        taken.swapped = self.since.elapsed() - taken.planned;
         let late = broker.swapping();
-        if late.is_some() && waited < RETURN_LIMIT {
+        if late.is_some() && taken.swapped < RETURN_LIMIT {
             return Progress::Waits(None);
         }
         if let Some(lcore) = late {
             broker.record(Event::SwapLate { lcore: lcore.0 });
         }
-        // to the microsecond
-        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
-        let (rules, planned_ms, in_force_ms) = (broker.plan().rules.len(), ms(*planned), ms(waited));
+        let rules = broker.plan().rules.len();
+        let (planned_ms, in_force_ms) = (ms(taken.planned), ms(taken.swapped));
         broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
-        Progress::InForce(std::mem::replace(warnings, Reply::done("")))
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Swaps(taken) => Progress::Done(taken),
+            Stage::Plans(_) | Stage::Over => Progress::Waits(None),
+        }
     }
+
+    /// Gives the workers a plan. An `Err` is how the change ends, where it goes no further.
+    fn take_up(
+        &mut self,
+        planned: Planned,
+        broker: &mut Broker,
+        pipeline: &mut Pipeline,
+    ) -> Result<(), Progress> {
+        let Planned { parsed, plan, text, warnings } = planned;
+        if let Some((_, reply)) = self.must_be.take_if(|(hash, _)| *hash != plan_hash(&text)) {
+            return Err(Progress::Refused(reply));
+        }
+        let changes = diff::diff(broker.plan(), &plan);
+        let taken = Box::new(Taken {
+            text,
+            objects: Objects::of(broker.plan(), &plan, &changes),
+            changes,
+            before: broker.snapshot(),
+            planned: self.since.elapsed(),
+            swapped: Duration::ZERO,
+            reply: warnings,
+        });
+        if self.is_dry_run {
+            return Err(Progress::Done(taken));
+        }
+        if let Some(change) = taken.changes.iter().find(|change| change.needs == diff::Needs::Restart) {
+            let text = format!("error: {change} needs a restart; {UNCHANGED}");
+            return Err(Progress::Refused(taken.reply.and(Reply::error(ErrorKind::NeedsRestart, text))));
+        }
+        if let Err(error) = broker.change(Arc::new(plan)) {
+            let text = format!("error: {error}\n{UNCHANGED}");
+            return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
+        }
+        *pipeline = Pipeline::new(parsed);
+        self.stage = Stage::Swaps(taken);
+        Ok(())
+    }
+}
+
+/// Milliseconds, to the microsecond.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
 }

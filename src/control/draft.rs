@@ -91,7 +91,7 @@ impl Draft {
         };
         self.planning = None;
         let reply = match result {
-            Ok(Ok(Planned { parsed, plan, warnings })) => {
+            Ok(Ok(Planned { parsed, plan, warnings, .. })) => {
                 (self.pipeline, self.plan) = (Pipeline::new(parsed), plan);
                 warnings
             }

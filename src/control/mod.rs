@@ -10,10 +10,16 @@ pub mod bell;
 pub mod change;
 /// Commands before `start`.
 pub mod draft;
+/// The plans that were in force.
+pub mod history;
 /// Lines of a stream, bounded in bytes and number.
 pub mod lines;
 /// Pieces of text for a stream that may take none.
 pub mod outlet;
+/// The receipt of a reload.
+pub mod receipt;
+/// A whole file in the place of the running plan.
+pub mod reload;
 /// Answers clients of the socket.
 pub mod serve;
 /// The owner of a running broker.

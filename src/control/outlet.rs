@@ -49,6 +49,12 @@ struct State {
     is_closed: bool,
 }
 
+/// Returns how long the end of a program waits for a stream. A pipe or a terminal may have a reader who stands still; a regular file
+/// takes what it is given as soon as its writer has a CPU.
+pub fn patience(is_regular: bool) -> Duration {
+    Duration::from_secs(if is_regular { 20 } else { 2 })
+}
+
 /// The fate of an outlet's pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Delivery {

@@ -25,7 +25,7 @@ pub struct Server {
     subscriptions: Vec<Subscription>,
 }
 
-/// What a client wants to be told.
+/// A client's wish to be told something.
 struct Subscription {
     client: ClientId,
     topic: Topic,
@@ -102,11 +102,18 @@ impl Server {
         self.socket.answer(client, rpc::result(form, json!({ "subscribed": subscribe.to, "since": told })));
     }
 
-    /// Answers a request that was given a ticket. Returns whether it was one of ours.
-    pub fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool {
-        let Some((client, form)) = self.pending.remove(&ticket) else { return false };
-        self.socket.answer(client, rpc::reply(&form, reply));
-        true
+    /// Answers a request that was given a ticket, if it is one of ours.
+    pub fn answer(&mut self, ticket: Ticket, reply: &Reply) {
+        if let Some((client, form)) = self.pending.remove(&ticket) {
+            self.socket.answer(client, rpc::reply(&form, reply));
+        }
+    }
+
+    /// A request is answered under another ticket.
+    pub fn rename(&mut self, old: Ticket, new: Ticket) {
+        if let Some(waiting) = self.pending.remove(&old) {
+            self.pending.insert(new, waiting);
+        }
     }
 
     /// Tells subscribers what is due. Who reads too slowly gets the newest statistics alone, and is told how many events he has lost.

@@ -4,22 +4,30 @@
 //! every few milliseconds; a change waits for its turn while another is on its way. Nothing here waits for a file or a reader.
 
 use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
+use super::change::{Order, Pipeline, Planning, Progress, Typed, What};
+use super::history::{History, lines_that_differ};
+use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
+use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
 use crate::report::events::Events;
+use crate::report::log::rfc3339;
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::Get;
+use tapline_dpdk::clock;
+use tapline_lang::ast::session::{Reload, SessionCommand};
 use tapline_lang::ast::{Command, Show};
 
 /// Names a request whose answer comes later.
@@ -49,6 +57,8 @@ pub struct Tick {
     pub progress: Option<String>,
     /// Answers to requests that were given tickets.
     pub replies: Vec<(Ticket, Reply)>,
+    /// Tickets in whose place others are answered.
+    pub renamed: Vec<(Ticket, Ticket)>,
     /// The run is to end.
     pub end: Option<End>,
 }
@@ -73,16 +83,24 @@ pub struct Outcome {
 
 /// A running broker and the commands in force.
 pub struct Session {
-    /// What the broker is called.
+    /// The broker's name.
     name: String,
     /// Statistics that clients were given so far.
     snapshots: u64,
     pipeline: Pipeline,
     broker: Broker,
+    /// The plans that were in force.
+    versions: Versions,
+    origin: Origin,
     /// A change of the plan that is on its way.
-    current: Option<(Ticket, Planning)>,
+    current: Option<Current>,
     /// Changes that wait for their turn.
     waiting: VecDeque<Waiting>,
+    /// Files that are being written for those who asked for them.
+    errands: Vec<(Ticket, Work<Reply>)>,
+    next_guard: Instant,
+    /// The file of statistics is to be opened anew.
+    is_reopen_asked: bool,
     tickets: u64,
     limits: Limits,
     started: Instant,
@@ -92,12 +110,20 @@ pub struct Session {
     is_attended: bool,
 }
 
-/// A line that waits for the change before it.
+/// A change that waits for the one before it.
 struct Waiting {
     ticket: Ticket,
-    line: Vec<u8>,
+    cause: Cause,
+    order: Order,
+}
+
+/// A change on its way.
+struct Current {
+    ticket: Ticket,
     by: Principal,
+    cause: Cause,
     is_dry_run: bool,
+    planning: Planning,
 }
 
 /// Since when no packet came.
@@ -116,15 +142,25 @@ impl Session {
         pipeline: Pipeline,
         limits: Limits,
         is_attended: bool,
+        origin: Origin,
     ) -> Self {
         let quiet = Quiet { received: 0, since: broker.worked() };
+        let text = tapline_lang::text(&pipeline.parsed().file);
+        let from =
+            origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
+        let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
         Self {
             name,
             snapshots: 0,
             pipeline,
             broker,
+            versions: Versions::new(history),
+            origin,
             current: None,
             waiting: VecDeque::new(),
+            errands: Vec::new(),
+            next_guard: Instant::now(),
+            is_reopen_asked: false,
             tickets: 0,
             limits,
             started: Instant::now(),
@@ -182,28 +218,150 @@ impl Session {
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
+        let order = |what| Order { what, by: by.clone(), is_dry_run, must_be: None };
         if super::names_a_file(&line) {
-            return self.queue(line, by, is_dry_run);
+            return self.submit(Cause::Commands, order(What::Line(line)));
         }
         match self.pipeline.read(&line, by) {
             // it is read again in its turn, after the changes before it
-            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by, is_dry_run),
-            Ok(Typed::Change(change)) => {
-                match Planning::of_change(change, Arc::clone(self.broker.plan()), is_dry_run) {
-                    Ok(planning) => {
-                        let ticket = self.ticket();
-                        self.current = Some((ticket, planning));
-                        Answer::Later(ticket)
-                    }
-                    Err(refusal) => Answer::Now(refusal),
-                }
+            Ok(Typed::Change(_)) if self.current.is_some() => {
+                self.submit(Cause::Commands, order(What::Line(line)))
             }
+            Ok(Typed::Change(change)) => self.submit(Cause::Commands, order(What::Change(change))),
+            Ok(Typed::Session(command)) => self.obey(by, command, is_dry_run),
             Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
             Err(refusal) => Answer::Now(refusal),
+        }
+    }
+
+    /// Carries out a command to the broker itself.
+    fn obey(&mut self, by: &Principal, command: SessionCommand, is_dry_run: bool) -> Answer {
+        let reply = match command {
+            SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
+            SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
+            SessionCommand::Save(path) => return self.save(path.map(|path| path.value.into())),
+            SessionCommand::Confirm(id) => self.versions.confirm(id),
+            SessionCommand::Reopen => {
+                self.is_reopen_asked = true;
+                Reply::done("")
+            }
+            SessionCommand::ShowHistory => Reply::done(self.versions.history().list(rfc3339)),
+            SessionCommand::ShowDrift => {
+                let drift = self.versions.history().drift();
+                Reply::done(if drift.is_empty() {
+                    "nothing was changed since the file was loaded\n".to_owned()
+                } else {
+                    drift
+                })
+            }
+            SessionCommand::ShowDiff { old, new } => self.show_diff(old, new),
+        };
+        Answer::Now(reply)
+    }
+
+    fn show_diff(&self, old: u32, new: u32) -> Reply {
+        let version = |id| self.versions.target(Some(id));
+        match (version(old), version(new)) {
+            (Ok(old), Ok(new)) => Reply::done(lines_that_differ(&old.text, &new.text)),
+            (Err(reply), _) | (_, Err(reply)) => reply,
+        }
+    }
+
+    /// Puts a whole file in the place of the running plan.
+    pub fn reload(&mut self, by: &Principal, reload: Reload, is_dry_run: bool) -> Answer {
+        let named = reload.file.as_ref().map(|file| PathBuf::from(&file.value));
+        let Some(path) = named.or_else(|| self.origin.path.clone()) else {
+            let text = "error: this broker has read its pipeline from a pipe, which cannot be read again; name a file\n";
+            return Answer::Now(Reply::failed(text));
+        };
+        if reload.guard.is_some() && reload.confirm.is_none() {
+            let text = "error: `guard` needs `confirm DURATION`: it goes back within that time\n";
+            return Answer::Now(Reply::refused(text));
+        }
+        let is_dry_run = is_dry_run || reload.is_dry_run;
+        let Origin { sets, outputs, .. } = self.origin.clone();
+        let what = What::File { path: path.clone(), sets, outputs };
+        self.submit(
+            Cause::Reload { path, reload },
+            Order { what, by: by.clone(), is_dry_run, must_be: None },
+        )
+    }
+
+    fn roll_back(&mut self, by: &Principal, id: Option<u32>, is_dry_run: bool) -> Answer {
+        match self.rollback_of(id, "asked for") {
+            Ok((cause, what)) => {
+                self.submit(cause, Order { what, by: by.clone(), is_dry_run, must_be: None })
+            }
+            Err(reply) => Answer::Now(reply),
+        }
+    }
+
+    fn rollback_of(&self, id: Option<u32>, why: &str) -> Result<(Cause, What), Reply> {
+        let version = self.versions.target(id)?;
+        let name = format!("plan {}", version.id);
+        let what = What::Text { name, text: version.text.clone(), outputs: self.origin.outputs.clone() };
+        Ok((Cause::Rollback { to: version.id, why: why.to_owned() }, what))
+    }
+
+    /// Writes the commands in force to a file, by a thread that nobody waits for.
+    fn save(&mut self, path: Option<PathBuf>) -> Answer {
+        let Some(path) = path.or_else(|| self.origin.path.clone()) else {
+            return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
+        };
+        let text = self.versions.history().current().text.clone();
+        let written = Work::begin(move |_| match write_whole(&path, &text) {
+            Ok(()) => Reply::done(format!("{}: written\n", path.display())),
+            Err(error) => Reply::failed(format!("error: {}: {error}\n", path.display())),
+        });
+        match written {
+            Ok(work) => {
+                let ticket = self.ticket();
+                self.errands.push((ticket, work));
+                Answer::Later(ticket)
+            }
+            Err(error) => Answer::Now(super::change::no_thread(error)),
+        }
+    }
+
+    /// Begins a change, or has it wait for its turn.
+    fn submit(&mut self, cause: Cause, order: Order) -> Answer {
+        let ticket = self.ticket();
+        self.waiting.push_back(Waiting { ticket, cause, order });
+        match self.begin_next() {
+            Some((answered, reply)) if answered == ticket => Answer::Now(reply),
+            _ => Answer::Later(ticket),
+        }
+    }
+
+    /// Begins the change whose turn has come. Gives the answer to one that cannot be begun.
+    fn begin_next(&mut self) -> Option<(Ticket, Reply)> {
+        if self.current.is_some() {
+            return None;
+        }
+        let Waiting { ticket, cause, mut order } = self.waiting.pop_front()?;
+        if !order.is_dry_run
+            && let Err(reply) = self.versions.check_pending(Instant::now())
+        {
+            match (&cause, self.versions.pending_hash()) {
+                (Cause::Rollback { .. }, _) => {}
+                // the same file once more gives it more time
+                (Cause::Reload { reload, .. }, Some(hash)) if reload.confirm.is_some() => {
+                    order.must_be = Some((hash.to_owned(), reply));
+                }
+                (Cause::Commands | Cause::Reload { .. }, _) => return Some((ticket, reply)),
+            }
+        }
+        let (by, is_dry_run) = (order.by.clone(), order.is_dry_run);
+        match Planning::begin(order, &self.pipeline, Arc::clone(self.broker.plan())) {
+            Ok(planning) => {
+                self.current = Some(Current { ticket, by, cause, is_dry_run, planning });
+                None
+            }
+            Err(reply) => Some((ticket, reply)),
         }
     }
 
@@ -219,7 +377,14 @@ impl Session {
             Get::Wires => serde_json::to_value(&snapshot.wires),
             Get::Lcores => serde_json::to_value(&snapshot.lcores),
             Get::Events => self.events_since(since.unwrap_or(0)),
-            Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
+            Get::Plan => {
+                let version = self.versions.history().current();
+                Ok(json!({
+                    "broker": self.name, "id": version.id, "sha256": version.hash, "text": version.text,
+                    "words": describe::plan(self.broker.plan()),
+                }))
+            }
+            Get::Reload => serde_json::to_value(self.versions.last()),
             Get::Commands => Ok(commands()),
         };
         match value {
@@ -266,18 +431,11 @@ impl Session {
         Ticket(self.tickets)
     }
 
-    fn queue(&mut self, line: Vec<u8>, by: &Principal, is_dry_run: bool) -> Answer {
-        let ticket = self.ticket();
-        self.waiting.push_back(Waiting { ticket, line, by: by.clone(), is_dry_run });
-        Answer::Later(ticket)
-    }
-
     /// Gives up a change of which nothing is in force yet, and returns the answer to it.
     pub fn cancel(&mut self, ticket: Ticket) -> Option<Reply> {
-        let is_it =
-            |(current, planning): &mut (Ticket, Planning)| *current == ticket && planning.is_planned();
-        if let Some((_, planning)) = self.current.take_if(is_it) {
-            return Some(planning.give_up());
+        let is_it = |current: &mut Current| current.ticket == ticket && current.planning.is_planned();
+        if let Some(current) = self.current.take_if(is_it) {
+            return Some(current.planning.give_up());
         }
         let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         self.waiting.remove(place);
@@ -330,32 +488,98 @@ impl Session {
 
     /// Looks how far the current change is; where it is done, the next one's turn has come.
     fn go_on_with_changes(&mut self, tick: &mut Tick) {
-        if let Some((ticket, planning)) = &mut self.current {
-            let ticket = *ticket;
-            let reply = match planning.advance(&mut self.broker, &mut self.pipeline) {
+        self.go_back_if_overdue();
+        let is_written = |errand: &mut (Ticket, Work<Reply>)| match errand.1.look() {
+            Look::Waits(_) => None,
+            Look::Done(reply) => {
+                Some(reply.unwrap_or_else(|_| Reply::failed("error: it could not be written\n")))
+            }
+        };
+        self.errands.retain_mut(|errand| match is_written(errand) {
+            Some(reply) => {
+                tick.replies.push((errand.0, reply));
+                false
+            }
+            None => true,
+        });
+        if let Some(mut current) = self.current.take() {
+            match current.planning.advance(&mut self.broker, &mut self.pipeline) {
                 Progress::Waits(line) => {
                     tick.progress = line;
+                    self.current = Some(current);
                     return;
                 }
-                Progress::InForce(reply) => reply,
-                Progress::Others(commands) => self.carry_out(commands),
-                Progress::Refused(reply) => reply,
-            };
-            self.current = None;
-            tick.replies.push((ticket, reply));
-        }
-        while self.current.is_none()
-            && let Some(Waiting { ticket, line, by, is_dry_run }) = self.waiting.pop_front()
-        {
-            match Planning::of_line(
-                &self.pipeline,
-                Submitted { line, by, is_dry_run },
-                Arc::clone(self.broker.plan()),
-            ) {
-                Ok(planning) => self.current = Some((ticket, planning)),
-                Err(refusal) => tick.replies.push((ticket, refusal)),
+                progress => {
+                    let ticket = current.ticket;
+                    if let Some(reply) = self.finish(current, progress, tick) {
+                        tick.replies.push((ticket, reply));
+                    }
+                }
             }
         }
+        while let Some(answered) = self.begin_next() {
+            tick.replies.push(answered);
+        }
+    }
+
+    /// Answers a change that has come to its end; `None` where a command in it is answered later.
+    fn finish(&mut self, current: Current, progress: Progress, tick: &mut Tick) -> Option<Reply> {
+        let Current { ticket, by, cause, is_dry_run, .. } = current;
+        match progress {
+            Progress::Waits(_) => None,
+            Progress::Refused(reply) => {
+                if let Cause::Rollback { to, why } = &cause {
+                    self.broker.record(Event::RollbackFailed { to: *to, why: why.clone() });
+                }
+                Some(reply)
+            }
+            Progress::Others(commands) => Some(self.carry_out(commands)),
+            Progress::Session(command) => match self.obey(&by, command, is_dry_run) {
+                Answer::Now(reply) => Some(reply),
+                Answer::Later(later) => {
+                    tick.renamed.push((ticket, later));
+                    None
+                }
+            },
+            Progress::Done(taken) => {
+                let after = self.broker.snapshot();
+                let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns(), after: &after };
+                if is_dry_run {
+                    return Some(self.versions.rehearse(&cause, *taken, &scene));
+                }
+                if let Cause::Rollback { to, why } = &cause {
+                    self.versions.forget_pending();
+                    self.broker.record(Event::RolledBack { to: *to, why: why.clone() });
+                }
+                Some(self.versions.note(&cause, *taken, &scene))
+            }
+        }
+    }
+
+    /// Goes back to the plan before one that was not confirmed in time, or whose guard has seen too much.
+    fn go_back_if_overdue(&mut self) {
+        let now = Instant::now();
+        if now < self.next_guard || self.current.is_some() {
+            return;
+        }
+        self.next_guard = now + GUARD_INTERVAL;
+        let Some((to, why)) = self.versions.overdue(now, || self.broker.snapshot()) else { return };
+        self.versions.forget_pending();
+        if let Ok((cause, what)) = self.rollback_of(Some(to), &why) {
+            let order = Order { what, by: Principal::of_itself(), is_dry_run: false, must_be: None };
+            let ticket = self.ticket();
+            self.waiting.push_front(Waiting { ticket, cause, order });
+        }
+    }
+
+    /// Says all tables.
+    pub fn tables(&self) -> String {
+        table::summary(&self.broker.snapshot(), table::When::Running)
+    }
+
+    /// Returns whether the file of statistics is to be opened anew, once.
+    pub fn takes_reopen(&mut self) -> bool {
+        std::mem::take(&mut self.is_reopen_asked)
     }
 
     fn carry_out(&mut self, commands: Vec<Command>) -> Reply {
@@ -428,6 +652,23 @@ impl Session {
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
     }
+}
+
+/// Writes a file whole or not at all: beside it first, then in its place.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = std::fs::File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        // what is left of it is nobody's
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }
 
 /// Lists the commands of the language for programs.

@@ -1,4 +1,4 @@
-//! What makes one plan another: which objects were added, removed, made anew or changed, in what, and what that needs of a broker
+//! The difference of two plans: which objects were added, removed, made anew or changed, in what, and what that needs of a broker
 //! that runs the first and is to run the second.
 //!
 //! Objects are known by their names, rules by their priorities; ids of the two plans are never compared. What plans hold beside what
@@ -24,7 +24,7 @@ use tapline_datapath::work_plan::{GroupWork, ReplayPlan, Target};
 use tapline_lang::ast::Command;
 use tapline_packet::by_id::ById;
 
-/// What is changed.
+/// The object that is changed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
     /// `set KEY`.
@@ -34,7 +34,7 @@ pub enum Subject {
     Group(String),
     Wire(String),
     Filter(String),
-    /// By its priority.
+    /// A rule has its priority for a name.
     Rule(u32),
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What becomes of it. An object that is kept as it is, is no change.
+/// The fate of an object. One that is kept as it is, is no change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Added,
@@ -63,7 +63,7 @@ pub enum Kind {
     Removed,
 }
 
-/// What a change needs of a running broker; each takes in those before it.
+/// The needs of a change of a running broker; each takes in those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Needs {
     /// The control thread does it by itself.
@@ -81,7 +81,7 @@ pub enum Needs {
 pub struct Change {
     pub subject: Subject,
     pub kind: Kind,
-    /// What of it, in words of the pipeline language; empty where all of it is new or gone.
+    /// The parts that differ, in words of the pipeline language; empty where all of the object is new or gone.
     pub what: Vec<&'static str>,
     pub needs: Needs,
 }
@@ -176,7 +176,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a command is about, as far as plans are judged.
+/// The subject of a command, as far as plans are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
     /// It leaves the plan as it is.
@@ -259,7 +259,7 @@ impl Change {
 /// The word for all edits of a rule or tool.
 const EDITS: &str = "edits";
 
-/// What of an object is different, and what that needs.
+/// The parts of an object that differ, and their needs.
 #[derive(Debug)]
 struct Parts {
     what: Vec<&'static str>,
@@ -459,7 +459,7 @@ fn target_of(plan: &Plan, target: Target) -> (NameKind, &str) {
     }
 }
 
-/// Where copies go: a port's name, or nothing for a file and for none.
+/// The way of a tool's copies: a port's name, or nothing for a file and for none.
 fn output_of(plan: &Plan, output: Output) -> (u8, &str) {
     match output {
         Output::Port(port) => (0, port_of(plan, port)),
@@ -469,7 +469,7 @@ fn output_of(plan: &Plan, output: Output) -> (u8, &str) {
 }
 
 impl Both<'_> {
-    /// What it needs that a tool of the new plan gets where its copies go: a port that nothing was sent on has no transmit queue.
+    /// Returns the needs of a tool of the new plan for the way of its copies: a port that nothing was sent on has no transmit queue.
     fn need_of_output(&self, tool: &ToolPlan) -> Needs {
         let Output::Port(port) = tool.output else { return Needs::Swap };
         let name = port_of(self.new, port);

@@ -493,7 +493,7 @@ pub struct RulePlan {
     pub duplicate_edits: Option<EditId>,
     /// The packets that it matches.
     pub matcher: Arc<Matcher>,
-    /// What it matches and samples, as a line of the language says it; empty: everything.
+    /// Its matches and samples, as a line of the language says them; empty where it takes everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,

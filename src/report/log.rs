@@ -73,7 +73,7 @@ fn is_named(named: &str, device: u64, inode: u64) -> bool {
 /// Returns a time in ns since the Unix epoch in UTC, to the millisecond.
 /// # Source
 /// RFC 3339, section 5.6.
-fn rfc3339(time_ns: u64) -> String {
+pub fn rfc3339(time_ns: u64) -> String {
     let millisecond = i64::try_from(time_ns / 1_000_000).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(millisecond)
         .map_or_else(|_| time_ns.to_string(), |time| format!("{time:.3}"))

@@ -28,6 +28,16 @@ impl Principal {
             has_peek: true,
         }
     }
+
+    /// Whoever may send signals to the broker: an admin.
+    pub fn by_signal(uid: u32) -> Self {
+        Self { user: "signal".to_owned(), via: Via::Signal, ..Self::at_prompt(uid) }
+    }
+
+    /// The broker itself: a timer or a guard.
+    pub fn of_itself() -> Self {
+        Self { user: "tapline".to_owned(), uid: None, via: Via::Timer, role: Role::Admin, has_peek: false }
+    }
 }
 
 impl fmt::Display for Principal {

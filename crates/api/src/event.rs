@@ -187,6 +187,10 @@ events! {
     SwapLate = "swap_late" { lcore: u32, },
     /// Another plan is in force.
     PlanChanged = "plan_changed" { rules: usize, planned_ms: f64, in_force_ms: f64, },
+    /// An earlier plan is in force again.
+    RolledBack = "rolled_back" { to: u32, why: String, },
+    /// An earlier plan could not be brought back.
+    RollbackFailed = "rollback_failed" { to: u32, why: String, },
     /// Statistics could not be written, and are no more.
     StatisticsLost = "statistics_lost" { path: String, error: String, },
 
@@ -339,6 +343,7 @@ impl Event {
             | Event::CaptureStuck { .. }
             | Event::OutputShort { .. }
             | Event::EndFailed { .. }
+            | Event::RollbackFailed { .. }
             | Event::OutOfBalance {} => Level::Error,
             Event::AlarmRaised(alarm) if alarm.is_failure() => Level::Error,
             Event::CopiesUnwritten { is_asked: false, .. } => Level::Error,
@@ -380,6 +385,7 @@ impl Event {
             | Event::WorkerRecovered { .. }
             | Event::BurstDumped { .. }
             | Event::PlanChanged { .. }
+            | Event::RolledBack { .. }
             | Event::AlarmCleared(_) => Level::Notice,
             Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
                 Level::Info
@@ -395,6 +401,8 @@ impl Event {
             | Event::QueuesPolled { .. }
             | Event::SystemClockStepped { .. }
             | Event::PlanChanged { .. }
+            | Event::RolledBack { .. }
+            | Event::RollbackFailed { .. }
             | Event::StatisticsLost { .. }
             | Event::EndFailed { .. }
             | Event::OutOfBalance {} => "broker".to_owned(),
@@ -443,6 +451,8 @@ impl Event {
             self,
             Event::SwapLate { .. }
                 | Event::PlanChanged { .. }
+                | Event::RolledBack { .. }
+                | Event::RollbackFailed { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
     }
@@ -652,6 +662,8 @@ impl Event {
                 f,
                 "plan changed: {rules} rules; planned in {planned_ms:.1} ms, in force in {in_force_ms:.1} ms"
             ),
+            Event::RolledBack { to, why } => write!(f, "plan {to} is in force again: {why}"),
+            Event::RollbackFailed { to, why } => write!(f, "plan {to} could not be brought back ({why})"),
             _ => self.write_end(f),
         }
     }

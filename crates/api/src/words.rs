@@ -100,6 +100,8 @@ words! {
         Events = "events",
         /// The running plan: its text and what it came to.
         Plan = "plan",
+        /// The receipt of the last reload.
+        Reload = "reload",
         /// The commands of the language, with who may give them.
         Commands = "commands",
     }
@@ -142,6 +144,8 @@ words! {
         Web = "web",
         /// A signal, such as SIGHUP.
         Signal = "signal",
+        /// The broker's own time.
+        Timer = "timer",
     }
 
     /// The kinds of things that have names. A rule's name is its priority.

@@ -28,12 +28,13 @@ mod value;
 use std::path::{Path, PathBuf};
 
 use ast::PipelineFile;
+use ast::session::SessionCommand;
 use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
 pub use parser::{CommandHelp, commands};
 pub use print::text;
-use source::Sources;
+use source::{Sources, Spanned};
 use tapline_api::words::Role;
 
 /// The result of reading: the commands, the texts that they came from and the mistakes in them.
@@ -48,12 +49,19 @@ pub struct Parsed {
     pub outputs: Vec<(&'static str, PathBuf)>,
     /// The role that all commands together need.
     pub role: Role,
+    /// Commands to a running broker.
+    pub session: Vec<Spanned<SessionCommand>>,
 }
 
 /// Reads the pipeline file at `path` of `files`, and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which
 /// win over `let`. A file that cannot be read is a diagnostic like any other.
 pub fn load(path: &Path, sets: &[(String, String)], files: &dyn Files) -> Parsed {
-    parser::load(path, Variables::from_sets(sets), files)
+    parser::load(path, Variables::from_sets(sets), files, parser::Opened::Any)
+}
+
+/// As [`load`], for a file that is loaded while a broker runs: a pipe is refused, and not waited for.
+pub fn load_regular(path: &Path, sets: &[(String, String)], files: &dyn Files) -> Parsed {
+    parser::load(path, Variables::from_sets(sets), files, parser::Opened::Regular)
 }
 
 /// Reads `text` as the pipeline file `name`, which includes no other.

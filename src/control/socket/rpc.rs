@@ -45,10 +45,10 @@ pub enum Form {
     Silent,
 }
 
-/// What a line asks for.
+/// The request of a line.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Call {
-    /// What the session answers.
+    /// The session answers it.
     Session(Request),
     Hello,
     Subscribe(Subscribe),
@@ -68,7 +68,7 @@ pub struct Subscribe {
     pub since: Option<u64>,
 }
 
-/// What can be subscribed to.
+/// The topics that can be subscribed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {

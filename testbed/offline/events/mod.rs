@@ -117,6 +117,8 @@ fn of_a_run() -> Vec<Event> {
         Event::WorkerLost { lcore: 2 },
         Event::SwapLate { lcore: 2 },
         Event::PlanChanged { rules: 12, planned_ms: 31.416, in_force_ms: 0.25 },
+        Event::RolledBack { to: 3, why: text("it was not confirmed in time") },
+        Event::RollbackFailed { to: 3, why: text("asked for") },
         Event::StatisticsLost {
             path: text("stats.jsonl"),
             error: text("No space left on device (os error 28)"),

@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tapline::plan::surroundings::System;
-use tapline_harness::programs::alone;
+use tapline_harness::captures::files_named;
+use tapline_harness::programs::{alone, repository};
 use tapline_lang::{self as lang, Parsed};
 
 /// What a golden text holds: the diagnostics, then how much was read.
@@ -85,17 +86,10 @@ fn every_example_of_the_reference_is_right() {
     }
 }
 
-/// The pages of a folder and of the folders in it.
-fn pages(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("the guides are there");
-    let paths = entries.map(|entry| entry.expect("the guides can be listed").path());
-    paths.flat_map(|path| if path.is_dir() { pages(&path) } else { vec![path] }).collect()
-}
-
 #[test]
 fn every_example_of_the_guides_is_right() {
     let mut count = 0;
-    for path in pages(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))) {
+    for path in files_named(&repository().join("docs"), &["md"]) {
         let (name, guide) =
             (path.display().to_string(), std::fs::read_to_string(&path).expect("a guide can be read"));
         for example in guide.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {

@@ -10,3 +10,7 @@ mod files;
 mod floods;
 /// Times and levels of log lines.
 mod log;
+/// A whole file in the place of the running plan.
+mod reload;
+/// The control socket.
+mod socket;

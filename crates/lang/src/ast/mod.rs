@@ -13,6 +13,8 @@ pub mod group;
 pub mod port;
 /// Rules and their clauses.
 pub mod rule;
+/// Commands to a running broker.
+pub mod session;
 /// Settings of the whole broker.
 pub mod set;
 /// Tools, and transports to them.

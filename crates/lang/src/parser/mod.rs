@@ -12,6 +12,8 @@ mod line;
 mod port;
 /// Commands that begin with `rule`.
 mod rule;
+/// Commands to a running broker.
+mod session;
 /// Commands that begin with `set`.
 mod set;
 /// Commands that begin with `tool`.
@@ -21,6 +23,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
+use super::ast::session::SessionCommand;
 use super::ast::{Command, Name, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use super::files::{Files, NoFiles, Unreadable};
@@ -28,6 +31,7 @@ use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
 use line::{About, Clause, Line, Read, Verb};
+use session::Session;
 use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
@@ -40,6 +44,7 @@ const MOST_BYTES: u64 = 16 << 20;
 /// The statement that one line makes.
 enum Statement {
     Command(Command),
+    Session(SessionCommand),
     Include(Name),
     Let { name: Name, value: Option<(String, bool)> },
 }
@@ -53,6 +58,8 @@ enum Form {
     Verbs(&'static str, &'static [(&'static str, Verb)]),
     /// A command of its own.
     Alone(About, Reader),
+    /// A command to a running broker.
+    Session(Session),
 }
 
 const fn alone(role: Role, usage: &'static str, does: &'static str, read: Reader) -> Form {
@@ -125,11 +132,14 @@ pub fn commands() -> Vec<CommandHelp> {
     let help = |words: String, About { role, usage, does }: About| CommandHelp { words, role, usage, does };
     let rows = STATEMENTS.iter().flat_map(|&(first, form)| match form {
         Form::Alone(about, _) => vec![help(first.to_owned(), about)],
+        // none is in this table
+        Form::Session(_) => Vec::new(),
         Form::Verbs(_, verbs) => {
             verbs.iter().map(|(second, verb)| help(format!("{first} {second}"), verb.about)).collect()
         }
     });
-    rows.collect()
+    let session = session::rows().map(|(word, about)| help(word.to_owned(), about));
+    rows.chain(session).collect()
 }
 
 const SHOW: &[(&str, Show)] = &[
@@ -183,9 +193,21 @@ pub(crate) enum Unused {
     Ignored,
 }
 
-pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files) -> Parsed {
+/// The kinds of files that a pipeline may be read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// A pipe, too.
+    Any,
+    Regular,
+}
+
+pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files, opened: Opened) -> Parsed {
     let mut parser = Parser::new(variables, files);
-    match files.read_pipeline(path, MOST_BYTES) {
+    let read = match opened {
+        Opened::Any => files.read_pipeline(path, MOST_BYTES),
+        Opened::Regular => files.read(path, MOST_BYTES),
+    };
+    match read {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
             let source = parser.sources.add_file(path, String::new(), None);
@@ -210,6 +232,7 @@ pub(crate) fn onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed 
     let mut parser = Parser::new(accepted.variables.clone(), files);
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
+    parser.is_session = true;
     parser.typed("prompt", text);
     Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
@@ -228,6 +251,9 @@ struct Parser<'a> {
     bytes_left: u64,
     /// Who may give all of the commands.
     role: Role,
+    /// A broker is there to be spoken to.
+    is_session: bool,
+    session: Vec<Spanned<SessionCommand>>,
 }
 
 impl<'a> Parser<'a> {
@@ -242,6 +268,8 @@ impl<'a> Parser<'a> {
             open: Vec::new(),
             bytes_left: MOST_BYTES,
             role: Role::Viewer,
+            is_session: false,
+            session: Vec::new(),
         }
     }
 
@@ -264,6 +292,7 @@ impl<'a> Parser<'a> {
             variables: self.variables,
             outputs: Vec::new(),
             role: self.role,
+            session: self.session,
         }
     }
 
@@ -337,8 +366,22 @@ impl<'a> Parser<'a> {
     fn line(&mut self, words: &WordLine) {
         let Some(first) = words.words.first() else { return };
         let mut line = Line::new(words, &mut self.diagnostics);
-        let statement = line.keyword("command", STATEMENTS).and_then(|form| {
+        // what is included is a file
+        let is_typed = self.is_session && self.open.len() == 1;
+        let row = session::row(first, words.words.get(1)).filter(|_| is_typed);
+        let form = match row {
+            Some(row) => {
+                line.advance();
+                Ok(Form::Session(row))
+            }
+            None => line.keyword("command", STATEMENTS),
+        };
+        let statement = form.and_then(|form| {
             let statement = match form {
+                Form::Session(row) => {
+                    line.needs(row.about.role);
+                    (row.read)(&mut line).map(Statement::Session)?
+                }
                 Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
                 Form::Alone(about, read) => {
                     line.needs(about.role);
@@ -355,6 +398,8 @@ impl<'a> Parser<'a> {
         }
         let span = first.span.to(words.end);
         match statement {
+            Ok(Statement::Session(_)) if flawed => {}
+            Ok(Statement::Session(command)) => self.session.push(Spanned::new(command, span)),
             Ok(Statement::Command(command)) if flawed => {
                 self.file.partial.push(Spanned::new(command, span))
             }

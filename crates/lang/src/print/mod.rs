@@ -16,7 +16,7 @@ mod port;
 mod rule;
 /// `set …`.
 mod set;
-/// What is printed is read again.
+/// Reads again what is printed.
 mod tests;
 /// `tool …`.
 mod tool;

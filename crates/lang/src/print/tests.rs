@@ -29,7 +29,7 @@ fn meaning(parsed: &Parsed) -> String {
     meaning + rest
 }
 
-/// What is printed says the same, in the same words when it is printed again.
+/// Printed commands say the same, and are printed in the same words again.
 fn check(written: &str) -> String {
     let original = parsed(written);
     let printed = text(&original.file);

@@ -1,0 +1,234 @@
+//! A whole file in the place of the running plan: receipts, confirms, guards, the history.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tapline_harness::judges::number;
+use tapline_harness::lab::{EAL, Lab, Started};
+use tapline_harness::programs::tapline;
+
+const HEAD: &str =
+    "set idle sleep\nport attach in net_null0\ntool create t discard\ntool create u discard\n";
+
+fn file(lab: &Lab, rules: &str) {
+    lab.write("test.pipe", format!("{HEAD}{rules}"));
+}
+
+/// Starts a broker with a socket, and waits until it answers.
+fn start(lab: &Lab) -> Started {
+    let mut arguments =
+        vec!["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"];
+    arguments.extend(["--control", "control.sock"]);
+    let started = lab.start(&mut lab.tapline(&arguments));
+    lab.until("packets", |line| number(line, "packets/received") > 0);
+    started
+}
+
+struct Ctl {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn ctl(lab: &Lab, words: &[&str]) -> Ctl {
+    let output = Command::new(tapline())
+        .current_dir(lab.path(""))
+        .args(["ctl", "--control", "control.sock"])
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("tapline runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ctl { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// Calls a method on a plain socket.
+fn call(lab: &Lab, method: &str, params: Value) -> Value {
+    let mut stream = UnixStream::connect(lab.path("control.sock")).expect("a broker that listens");
+    let request = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
+    writeln!(stream, "{request}").expect("a broker that reads");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("an answer");
+    let answer: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(answer["id"], 7);
+    answer
+}
+
+fn run(lab: &Lab, line: &str) -> Value {
+    call(lab, "run", json!({ "line": line }))
+}
+
+fn plan(lab: &Lab) -> Value {
+    call(lab, "get", json!({ "what": "plan" }))["result"].clone()
+}
+
+#[test]
+fn a_file_takes_the_place_of_the_running_plan_and_the_receipt_says_what_became_of_each_object() {
+    let lab = Lab::new();
+    file(
+        &lab,
+        "filter create web \"tcp port 80\"\nrule create 10 from in match web to t\nrule create 20 from in to u\n",
+    );
+    let started = start(&lab);
+    let before = plan(&lab);
+    file(
+        &lab,
+        "filter create web \"tcp port 80\"\nrule create 10 from in match web to u\nrule create 30 from in to u\n",
+    );
+
+    // a dry run says what would be, and changes nothing
+    let dry = run(&lab, "reload dry-run");
+    assert_eq!(dry["result"]["schema"], "tapline.reload/1");
+    assert_eq!(dry["result"]["result"], "dry_run");
+    assert_eq!(plan(&lab), before);
+    let receipt = run(&lab, "reload")["result"].clone();
+    let objects = &receipt["objects"];
+    assert_eq!(objects, &dry["result"]["objects"], "a dry run is as true as the receipt");
+    assert_eq!(objects["rules"]["changed"], json!([{ "name": "10", "what": ["to"] }]));
+    assert_eq!(objects["rules"]["added"], json!(["30"]));
+    assert_eq!(objects["rules"]["removed"], json!(["20"]));
+    assert_eq!(objects["tools"]["kept"], json!(["t", "u"]));
+    assert_eq!(objects["ports"]["kept"], json!(["in"]));
+    assert_eq!(objects["filters"]["kept"], json!(["web"]));
+    assert_eq!(
+        receipt["lost"],
+        json!({ "packets": 0, "copies": 0, "by_port": { "in": 0 }, "by_tool": { "t": 0, "u": 0 } })
+    );
+    assert_eq!((&receipt["before"], &receipt["id"]), (&before["sha256"], &json!(2)));
+    let after = plan(&lab);
+    assert_eq!((&receipt["after"], &after["id"]), (&after["sha256"], &json!(2)));
+    // the hash is that of the text, by another program
+    let mut sum = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sha256sum(1)");
+    let text = after["text"].as_str().expect("a text");
+    sum.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a reader");
+    let sum = sum.wait_with_output().expect("sha256sum(1)");
+    assert!(String::from_utf8_lossy(&sum.stdout).starts_with(after["sha256"].as_str().expect("a hash")));
+    assert_eq!(call(&lab, "get", json!({ "what": "reload" }))["result"], receipt);
+
+    // a broken file never replaces a good one: all its mistakes are told, with their places
+    file(&lab, "rule create 10 from nowhere to t\nrule create 20 from in to nobody\n");
+    let refused = run(&lab, "reload");
+    assert_eq!(refused["error"]["code"], -32001);
+    let lines: Vec<&Value> = refused["error"]["data"]["diagnostics"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|found| &found["line"])
+        .collect();
+    assert_eq!(lines, [&json!(5), &json!(6)]);
+    assert_eq!(plan(&lab), after);
+    let said = ctl(&lab, &["reload"]);
+    assert_eq!(said.status, Some(2));
+    assert!(said.stderr.contains("test.pipe:5:21: error: unknown port `nowhere`"), "{}", said.stderr);
+    // so is one that is not there, and one that cannot be applied
+    assert_eq!(ctl(&lab, &["reload", "none.pipe"]).status, Some(2));
+    file(&lab, "set burst 16\nrule create 10 from in to t\n");
+    let said = ctl(&lab, &["reload"]);
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert_eq!(run(&lab, "reload")["error"]["code"], -32004);
+    assert_eq!(plan(&lab), after);
+    assert_eq!(ctl(&lab, &["quit"]).status, Some(0));
+    lab.end(started).done();
+}
+
+/// Waits until the plan in force has this number.
+fn wait_for_plan(lab: &Lab, text: &Value) {
+    let begun = Instant::now();
+    while plan(lab)["text"] != *text {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", plan(lab));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_plan_that_is_not_confirmed_goes_back_and_others_wait_meanwhile() {
+    let lab = Lab::new();
+    file(&lab, "rule create 10 from in to t\n");
+    let started = start(&lab);
+    let first = plan(&lab);
+    file(&lab, "rule create 10 from in to u\n");
+    let receipt = run(&lab, "reload confirm 1h")["result"].clone();
+    assert_eq!(receipt["confirm"]["rollback_to"], 1);
+    // other changes are refused while it is pending, the same one gives it more time
+    let refused = run(&lab, "rule create 20 from in to t");
+    assert_eq!(refused["error"]["code"], -32005);
+    let again = run(&lab, "reload confirm 2h")["result"].clone();
+    assert_eq!(again["confirm"]["rollback_to"], 1);
+    assert!(again["confirm"]["until"].as_f64() > receipt["confirm"]["until"].as_f64());
+    file(&lab, "rule create 10 from in to t,u\n");
+    assert_eq!(run(&lab, "reload confirm 1h")["error"]["code"], -32005);
+    assert_eq!(run(&lab, "confirm 77")["error"]["code"], -32002);
+    assert_eq!(ctl(&lab, &["confirm", "2"]).stdout, "plan 2 is confirmed\n");
+    assert_eq!(run(&lab, "confirm")["error"]["code"], -32002);
+
+    // not confirmed in time
+    let second = plan(&lab);
+    assert_eq!(run(&lab, "reload confirm 300ms")["result"]["id"], 3);
+    wait_for_plan(&lab, &second["text"]);
+    let events = call(&lab, "get", json!({ "what": "events" }))["result"]["events"].clone();
+    let back: Vec<&Value> =
+        events.as_array().expect("a list").iter().filter(|event| event["kind"] == "rolled_back").collect();
+    assert_eq!((back.len(), &back[0]["to"]), (1, &json!(2)));
+
+    // a guard that sees copies dropped goes back at once: the tool is drained, so its copies are
+    assert_eq!(ctl(&lab, &["tool", "drain", "t"]).status, Some(0));
+    file(&lab, "rule create 10 from in to t\n");
+    assert!(run(&lab, "reload confirm 1h guard drops>10")["result"]["confirm"].is_object());
+    wait_for_plan(&lab, &second["text"]);
+
+    // back by hand, to the one before and to one by its number
+    assert_eq!(
+        run(&lab, "rollback 1")["result"]["objects"]["rules"]["changed"],
+        json!([{ "name": "10", "what": ["to"] }])
+    );
+    assert_eq!(plan(&lab)["sha256"], first["sha256"]);
+    assert_eq!(run(&lab, "rollback 999")["error"]["code"], -32002);
+    let history = ctl(&lab, &["show", "history"]).stdout;
+    assert!(history.lines().count() >= 5 && history.contains("rollback to 1, asked for"), "{history}");
+    ctl(&lab, &["quit"]);
+    lab.end(started).done();
+}
+
+#[test]
+fn drift_is_told_and_saved_and_sighup_loads_the_file_again() {
+    let lab = Lab::new();
+    file(&lab, "rule create 10 from in to t\n");
+    let started = start(&lab);
+    assert_eq!(ctl(&lab, &["show", "drift"]).stdout, "nothing was changed since the file was loaded\n");
+    assert_eq!(
+        ctl(&lab, &["rule", "create", "20", "from", "in", "match", "tcp port 80", "to", "u"]).status,
+        Some(0)
+    );
+    assert_eq!(
+        ctl(&lab, &["show", "drift"]).stdout,
+        "+ rule create 20 from in match \"tcp port 80\" to u\n"
+    );
+    assert_eq!(
+        ctl(&lab, &["show", "diff", "2", "1"]).stdout,
+        "- rule create 20 from in match \"tcp port 80\" to u\n"
+    );
+    assert_eq!(ctl(&lab, &["save", "saved.pipe"]).stdout, "saved.pipe: written\n");
+    let changed = plan(&lab);
+    assert_eq!(
+        String::from_utf8(std::fs::read(lab.path("saved.pipe")).expect("a file")).expect("text"),
+        changed["text"].as_str().expect("a text")
+    );
+    let begun = Instant::now();
+    started.signal("HUP");
+    while plan(&lab)["text"] == changed["text"] {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(ctl(&lab, &["show", "drift"]).stdout, "nothing was changed since the file was loaded\n");
+    assert_eq!(ctl(&lab, &["reload", "saved.pipe"]).status, Some(0));
+    assert_eq!(plan(&lab)["sha256"], changed["sha256"]);
+    ctl(&lab, &["quit"]);
+    lab.end(started).done();
+}
