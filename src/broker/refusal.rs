@@ -115,7 +115,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What may have been meant by the name of an interface that there is not, out of those that there are.
+/// Gives the words for the interface that was most likely meant by a name that there is not, out of `others`.
 fn instead(interface: &str, others: &[String]) -> String {
     let known = || others.iter().map(String::as_str);
     match nearest(interface, known()) {
