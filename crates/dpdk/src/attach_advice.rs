@@ -102,13 +102,16 @@ mod tests {
         let of = |name: &str, class: Option<&str>, driver: Option<&str>, interface: Option<&str>| {
             let folder = root.path().join(name);
             fs::create_dir(&folder).expect("a writable folder");
-            class.map(|class| fs::write(folder.join("class"), class).expect("a writable folder"));
-            driver.map(|driver| {
-                std::os::unix::fs::symlink(format!("../../bus/pci/drivers/{driver}"), folder.join("driver"))
-                    .expect("a writable folder")
-            });
-            interface
-                .map(|name| fs::create_dir_all(folder.join("net").join(name)).expect("a writable folder"));
+            if let Some(class) = class {
+                fs::write(folder.join("class"), class).expect("a writable folder");
+            }
+            if let Some(driver) = driver {
+                let to = format!("../../bus/pci/drivers/{driver}");
+                std::os::unix::fs::symlink(to, folder.join("driver")).expect("a writable folder");
+            }
+            if let Some(name) = interface {
+                fs::create_dir_all(folder.join("net").join(name)).expect("a writable folder");
+            }
             of_pci(&folder, "0000:03:00.0").expect("advice")
         };
         let bind = "bind it to vfio-pci: dpdk-devbind.py --bind=vfio-pci 0000:03:00.0";
