@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::workers::WorkerHandle;
-use crate::report::snapshot::totals::{RuleTotals, Totals};
+use super::kept::Kept;
+use crate::report::snapshot::totals::{Departed, RuleTotals, Totals, copies_of, group_of};
 use tapline_api::snapshot::DriverStats;
-use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::counters::{EgressCounters, GroupCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::egresses::{Egress, Egresses};
 use tapline_datapath::ids::{EgressId, PortId, RuleId, ToolId};
 use tapline_datapath::swap::plan_part::CarriedOver;
 use tapline_packet::by_id::ById;
@@ -25,12 +26,39 @@ pub(super) struct Account {
     pub past: ById<RuleId, RuleTotals>,
     /// The plan before, while workers may still have it.
     pub retiring: Option<Retiring>,
+    /// The egresses of the plan.
+    kinds: Egresses,
+    /// Of tools, wires and groups that plans before had.
+    departed: Departed,
+    /// Of those that have something on its way.
+    leaving: Vec<Leaving>,
+}
+
+/// What a tool, a wire or a group that leaves is counted in.
+pub(super) enum Leaving {
+    Tool(Vec<Arc<EgressCounters>>),
+    Wire(Vec<Arc<EgressCounters>>),
+    Group(Vec<Arc<GroupCounters>>),
+}
+
+impl Leaving {
+    fn add_to(&self, departed: &mut Departed) {
+        match self {
+            Leaving::Tool(counters) => departed.copies.add(&copies_of(counters.iter().map(AsRef::as_ref))),
+            Leaving::Wire(counters) => {
+                departed.originals.add(&copies_of(counters.iter().map(AsRef::as_ref)))
+            }
+            Leaving::Group(counters) => {
+                departed.copies.add(&group_of(counters.iter().map(AsRef::as_ref)).unassigned());
+            }
+        }
+    }
 }
 
 impl Account {
     /// Begins the account of a plan that has so many rules.
-    pub(super) fn new(rules: usize) -> Self {
-        Self { past: ById::filled(rules, RuleTotals::default()), ..Self::default() }
+    pub(super) fn new(rules: usize, kinds: Egresses) -> Self {
+        Self { past: ById::filled(rules, RuleTotals::default()), kinds, ..Self::default() }
     }
 
     /// Packets received so far.
@@ -51,15 +79,18 @@ impl Account {
 
     /// As [`copies_of`](Self::copies_of), of the originals that were to leave by a direction of a wire.
     pub(super) fn originals_of(&self, way: EgressId) -> (u64, u64) {
-        requested_and_ended(|| self.counters.iter().map(|worker| &worker.egresses[way]))
+        requested_and_ended(|| self.counters.iter().map(|worker| worker.egresses[way].as_ref()))
     }
 
-    /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub(super) fn collect(&mut self, handles: &[WorkerHandle]) {
+    /// Returns whether a worker has traded its part.
+    pub(super) fn is_traded(&self, worker: usize) -> bool {
+        self.retiring.as_ref().is_none_or(|retiring| retiring.is_over[worker])
+    }
+
+    /// A worker has traded its part. Once all have, what rules counted under the plan before is added up.
+    pub(super) fn traded(&mut self, worker: usize) {
         let Some(retiring) = &mut self.retiring else { return };
-        for (handle, is_over) in handles.iter().zip(&mut retiring.is_over) {
-            *is_over |= handle.swap.collect().is_some();
-        }
+        retiring.is_over[worker] = true;
         if retiring.is_over.iter().all(|&is_over| is_over) {
             for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
                 past.add(&ended);
@@ -68,13 +99,25 @@ impl Account {
         }
     }
 
-    /// Goes on with another plan, whose workers count in `counters`, by worker. `rules` says which rule of the plan before each of its
-    /// rules is.
+    /// Goes on with another plan, which has `kept` of the one before, and whose workers count in `counters`, by worker.
+    /// `writers` are those of its capture tools, where they are others.
     pub(super) fn go_on(
         &mut self,
-        rules: ById<RuleId, Option<CarriedOver>>,
+        kept: &Kept,
         counters: Vec<Arc<WorkerCounters>>,
+        writers: Option<Arc<WriterCounters>>,
     ) {
+        let rules = kept.rules.clone();
+        let origins = kept.origins();
+        self.leaving.extend(self.left_by(kept));
+        self.cleared = self.cleared.take().map(|cleared| cleared.of_plan(&origins, self.kinds));
+        let cleared_drivers = |from: &Option<PortId>| {
+            from.and_then(|from| self.cleared_drivers.get(from).copied()).unwrap_or_default()
+        };
+        self.cleared_drivers = kept.ports.iter().map(cleared_drivers).collect();
+        self.writers =
+            writers.or_else(|| self.writers.take().map(|writers| Arc::new(writers.after(&kept.tools))));
+        self.kinds = kept.kinds;
         let places: Vec<(Option<RuleId>, bool)> = rules
             .iter()
             .map(|carried| {
@@ -90,9 +133,43 @@ impl Account {
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
     }
 
+    /// What counts the tools, wires and groups that `kept` has not.
+    fn left_by(&self, kept: &Kept) -> Vec<Leaving> {
+        let mut left = Vec::new();
+        for (id, egress) in
+            self.kinds.all().filter(|(id, _)| !kept.egresses.iter().flatten().any(|from| from == id))
+        {
+            let workers = self.counters.iter().map(|worker| Arc::clone(&worker.egresses[id]));
+            left.push(match egress {
+                Egress::Tool(tool) => {
+                    let writer = self.writers.iter().map(|writers| Arc::clone(&writers.tools[tool]));
+                    Leaving::Tool(workers.chain(writer).collect())
+                }
+                Egress::Wire(..) => Leaving::Wire(workers.collect()),
+            });
+        }
+        let Some(first) = self.counters.first() else { return left };
+        for id in first.groups.ids().filter(|id| !kept.groups.iter().flatten().any(|from| from == id)) {
+            left.push(Leaving::Group(
+                self.counters.iter().map(|worker| Arc::clone(&worker.groups[id])).collect(),
+            ));
+        }
+        left
+    }
+
+    /// Nothing is on its way any more of what left.
+    pub(super) fn let_go(&mut self) {
+        for leaving in self.leaving.drain(..) {
+            leaving.add_to(&mut self.departed);
+        }
+    }
+
     /// Gives what was counted from the start on.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::of(&self.counters);
+        totals.egresses.resize(self.kinds.count(), Default::default());
+        totals.departed.add(&self.departed);
+        self.leaving.iter().for_each(|leaving| leaving.add_to(&mut totals.departed));
         if let Some(writers) = &self.writers {
             totals.add_writers(writers);
         }
@@ -156,6 +233,6 @@ pub(super) fn tool_counters<'a>(
 ) -> impl Iterator<Item = &'a EgressCounters> {
     workers
         .iter()
-        .map(move |worker| &worker.egresses[tool.egress()])
-        .chain(writers.map(|writers| &writers.tools[tool]))
+        .map(move |worker| worker.egresses[tool.egress()].as_ref())
+        .chain(writers.map(|writers| writers.tools[tool].as_ref()))
 }

@@ -27,8 +27,8 @@ use tapline_packet::by_id::ById;
 // fields are dropped in their order: workers before ports
 pub struct Bench {
     workers: Vec<Led>,
-    /// A transmit queue of each port that nobody sends on, if there is one.
-    spare: ById<PortId, Option<TxQueue>>,
+    /// The transmit queues of each port that nobody sends on.
+    spare: ById<PortId, Vec<Option<TxQueue>>>,
     broker: Broker,
 }
 
@@ -43,7 +43,7 @@ impl Bench {
         let roles = place(Run { plan: &plan, options: &options })?.roles;
         check_tables(&plan, roles.work.len())?;
         let Assembled { mut broker, mut workers, batch_rings, spare } =
-            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Events::default())?;
+            assemble(eal, Arc::clone(&plan), options, roles, Outputs::take(&plan)?, Events::default())?;
         start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
@@ -64,7 +64,7 @@ impl Bench {
     /// Sends packets by a transmit queue of a port that no worker has; of a `net_ring`, the port then receives them. The number that
     /// the port took; the others are freed.
     pub fn put(&mut self, port: PortId, burst: &mut MbufBurst) -> usize {
-        let Some(Some(txq)) = self.spare.get_mut(port) else {
+        let Some(txq) = self.spare.get_mut(port).and_then(|spare| spare.iter_mut().flatten().next()) else {
             burst.clear();
             return 0;
         };

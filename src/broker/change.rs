@@ -5,67 +5,43 @@
 
 use std::sync::Arc;
 
-use super::start::copies::makers;
-use super::start::fixed::refused;
-use super::start::memory::check_tables;
+use super::kept::Kept;
+use super::prepare::Prepared;
+use super::retire::{Retirement, Swapped};
 use super::start::rules::state_of;
 use super::{Broker, Error};
-use crate::plan::diff::{diff, keeps_ids};
-use crate::plan::value::{RulePlan, ToolPlan};
-use crate::plan::{Plan, Run};
+use crate::plan::Plan;
+use crate::plan::value::RulePlan;
 use tapline_datapath::copies::build::Maker;
-use tapline_datapath::counters::WorkerCounters;
+use tapline_datapath::counters::{Origins, WorkerCounters};
 use tapline_datapath::egress::admission::QueueLimits;
-use tapline_datapath::ids::{RuleId, ToolId};
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
 use tapline_datapath::swap::plan_part::{CarriedOver, PlanPart, StageBuffers};
 use tapline_datapath::swap::published::LiveView;
+use tapline_datapath::swap::setup::Setup;
 use tapline_dpdk::{LcoreId, clock};
-use tapline_packet::by_id::ById;
 
-/// How a rule goes on that had the place `from`.
-fn carry_over(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> CarriedOver {
-    CarriedOver {
-        from,
-        to,
-        has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
-        has_sampler: before.sample.is_some() && before.sample == after.sample,
-    }
-}
-
-/// Gives for each rule of `after` its namesake in `before`. Both are ascending.
-fn namesakes(
-    before: &ById<RuleId, RulePlan>,
-    after: &ById<RuleId, RulePlan>,
-) -> ById<RuleId, Option<CarriedOver>> {
-    let mut rest = before.entries().peekable();
-    let carried_over_of = |(to, rule): (RuleId, &RulePlan)| {
-        while rest.next_if(|(_, known)| known.priority < rule.priority).is_some() {}
-        let (from, known) = rest.next_if(|(_, known)| known.priority == rule.priority)?;
-        Some(carry_over(known, rule, from, to))
-    };
-    after.entries().map(carried_over_of).collect()
-}
-
-/// Gives the limits of those tools' queues whose thresholds are others than before.
-fn changed_limits(
-    tools: &ById<ToolId, ToolPlan>,
-    before: &ById<ToolId, ToolPlan>,
-) -> Vec<(ToolId, QueueLimits)> {
-    let changed =
-        tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
-    changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()
+/// Gives the limits of those queues that stay, and whose thresholds are others than before.
+fn changed_limits(plan: &Plan, before: &Plan, kept: &Kept) -> Vec<(ToolId, QueueLimits)> {
+    let changed = plan.tools.entries().filter(|(id, tool)| {
+        kept.outlets[id.egress()].is_some()
+            && kept.tools[*id].is_some_and(|from| before.tools[from].thresholds != tool.thresholds)
+    });
+    changed.map(|(id, tool)| (id, tool.egress().limits())).collect()
 }
 
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`swapping`] says
-    /// whether all do.
+    /// whether all do, and [`is_retiring`] whether something of the plan before is left.
     ///
     /// [`swapping`]: Self::swapping
+    /// [`is_retiring`]: Self::is_retiring
     ///
     /// # Errors
-    /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
+    /// If the plan needs what cannot be set up beside the running one, or the change before is not over; the running plan goes on
+    /// then, and nothing is left of what was set up.
     pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
         if let Some(lcore) = self.swapping() {
             return Err(Error::NotChanged(format!(
@@ -73,82 +49,95 @@ impl Broker {
                 lcore.0
             )));
         }
-        self.check_taken_up(&plan)?;
-        let work = self.working();
-        self.fixed.check(Run { plan: &plan, options: &self.options }, work)?;
-        check_tables(&plan, work)?;
-        let makers = self.makers_for(&plan)?;
-
+        if self.is_retiring() {
+            return Err(Error::NotChanged(
+                "what the change before took away is not gone yet; try again".to_owned(),
+            ));
+        }
+        let prepared = self.prepare(&plan)?;
         // from here on nothing fails
-        let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
-        let cell = self.watch.change(&plan, &before, &mut self.events.at(clock::now_ns()));
-        let counters = self.offer(&plan, &rules, makers);
-        cell.wake();
-        self.account.go_on(rules, counters);
-        self.plan = plan;
+        self.swap(plan, prepared);
         Ok(())
     }
 
-    /// # Errors
-    /// The first change that a broker that runs does not take up.
-    fn check_taken_up(&self, plan: &Plan) -> Result<(), Error> {
-        let changes = diff(&self.plan, plan);
-        let keeps_ids = keeps_ids(&self.plan, plan);
-        match changes.iter().find(|change| !change.is_taken_up()) {
-            Some(change) => Err(refused(&format!(
-                "a running plan keeps its settings, ports, tools, groups and wires: {change}"
-            ))),
-            None if !keeps_ids => {
-                Err(refused("a running plan keeps its ports, tools, groups and wires in their order"))
+    /// Puts a plan into force that everything is there for.
+    fn swap(&mut self, plan: Arc<Plan>, prepared: Prepared) {
+        let Prepared { kept, fixed, copy_resources, makers, machinery } = prepared;
+        let mut swapped = Swapped::begin(&self.plan, &plan, &kept, self.generation + 1);
+        let window = self.window(&plan, &kept, machinery.as_ref());
+        self.generation += 1;
+        (self.fixed, self.copy_resources) = (fixed, copy_resources);
+        let links_and_fits = match &machinery {
+            Some(machinery) => machinery.links_and_fits(&plan, &self.watch, &kept),
+            None => self.watch.links_and_fits(),
+        };
+        let turned = self.watch.change(&plan, &kept, links_and_fits, &mut self.events.at(clock::now_ns()));
+        swapped.moved = turned.moved;
+        let (setups, mut retirement) = match machinery {
+            Some(machinery) => self.change_machinery(&plan, &kept, machinery, turned.noted),
+            None => {
+                let is_same = kept.keeps_groups()
+                    && turned.noted.is_empty()
+                    && plan.settings.burst == self.plan.settings.burst;
+                (self.setups_for_groups(&plan, &kept, turned.noted, is_same), Retirement::default())
             }
-            None => Ok(()),
+        };
+        for note in std::mem::take(&mut retirement.notes) {
+            self.record(note);
         }
+        let (parts, counters) = self.parts(&plan, &kept, makers, setups);
+        let writers = retirement.writers.take();
+        self.account.go_on(&kept, counters, writers);
+        self.guards.go_on(&kept);
+        self.machine.clocks.follow(plan.settings.clock);
+        if let Some(untied) = retirement.untied.take() {
+            let come = untied.entries().filter(|(id, _)| kept.wires[*id].is_none());
+            come.for_each(|(id, &is_untied)| self.guards.untied[id] = is_untied);
+        }
+        self.plan = plan;
+        self.begin_retirement(retirement, parts, swapped, window, &turned.cell);
+        turned.cell.wake();
     }
 
     /// The number of workers that judge packets.
-    fn working(&self) -> usize {
+    pub(super) fn working(&self) -> usize {
         self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
     }
 
-    /// Makes for each worker what makes a plan's copies, if the worker makes any.
-    fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
-        let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
-        let run = Run { plan, options: &self.options };
-        makers(&self.machine.eal, run, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
-            |error| {
-                Error::NotChanged(format!("a rule edits copies, and there is no room for them: {error}"))
-            },
-        )
-    }
-
-    /// Offers each worker its part of a plan, whose rules go on from those before as `rules` says. Gives what the workers will
-    /// count in, by worker.
-    fn offer(
+    /// Makes each worker's part of a plan, and the counters that the workers will have.
+    fn parts(
         &self,
         plan: &Arc<Plan>,
-        rules: &ById<RuleId, Option<CarriedOver>>,
+        kept: &Kept,
         makers: Vec<Option<Maker>>,
-    ) -> Vec<Arc<WorkerCounters>> {
-        let limits = changed_limits(&plan.tools, &self.plan.tools);
+        setups: Vec<Option<Box<Setup>>>,
+    ) -> (Vec<Box<PlanPart>>, Vec<Arc<WorkerCounters>>) {
+        let limits = changed_limits(plan, &self.plan, kept);
         let flows = plan.flows_of_a_table(self.working());
-        let carried_over: Vec<CarriedOver> = rules
+        let carried_over: Vec<CarriedOver> = kept
+            .rules
             .iter()
             .flatten()
             .filter(|carried| carried.has_dedup || carried.has_sampler)
             .copied()
             .collect();
-        let mut counters = Vec::new();
-        for ((own, handle), mut maker) in
-            self.account.counters.iter().zip(&self.workers.handles).zip(makers)
-        {
-            let share = handle.share.clone().map(|share| WorkerShare { flows, ..share });
-            let states = self.states_of(plan, rules, share.as_ref());
-            let next = Arc::new(counters_after(own, &states, rules));
+        let mut origins = kept.origins();
+        kept.leaving().into_iter().for_each(|id| origins.egresses.push(Some(id)));
+        let (mut parts, mut counters) = (Vec::new(), Vec::new());
+        let workers = self.account.counters.iter().zip(&self.workers.handles);
+        for (((own, handle), mut maker), setup) in workers.zip(makers).zip(setups) {
+            let share = handle.share.clone().map(|share| WorkerShare {
+                flows,
+                timeouts: plan.settings.timeouts,
+                random_seed: plan.settings.seed,
+                ..share
+            });
+            let states = self.states_of(plan, &kept.rules, share.as_ref());
+            let next = Arc::new(counters_after(own, &states, &kept.rules, &origins));
             if let Some(maker) = &mut maker {
                 maker.send_to(self.watch.next_hops());
             }
-            handle.swap.offer(Box::new(PlanPart {
+            parts.push(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
                 states: states.into(),
                 maker,
@@ -157,10 +146,12 @@ impl Broker {
                 buffers: StageBuffers::new(&plan.work),
                 limits: limits.clone(),
                 carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
+                setup,
+                taken_up_ns: 0,
             }));
             counters.push(next);
         }
-        counters
+        (parts, counters)
     }
 
     /// Makes the state that rules of `plan` begin with on a worker with this `share`, without what goes on from the plan before.
@@ -196,8 +187,9 @@ fn counters_after(
     own: &WorkerCounters,
     states: &[RuleState],
     rules: &[Option<CarriedOver>],
+    origins: &Origins,
 ) -> WorkerCounters {
-    let mut next = own.for_rules(rules.len());
+    let mut next = own.after(rules.len(), origins);
     for ((tally, state), carried) in next.dedups.iter_mut().zip(states).zip(rules) {
         *tally = match carried.filter(|carried| carried.has_dedup) {
             Some(carried) => own.dedups[carried.from].clone(),
@@ -205,35 +197,4 @@ fn counters_after(
         };
     }
     next
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Surroundings, plan};
-    use tapline_lang as lang;
-
-    fn rules(text: &str) -> ById<RuleId, RulePlan> {
-        let head = "port attach p net_null0\ntool create t discard\n";
-        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[]), &Surroundings::fixed())
-            .expect("a plan")
-            .rules
-    }
-
-    #[test]
-    fn rules_are_known_by_their_priority_and_remember_what_is_said_as_before() {
-        let before = rules(
-            "rule create 1 from p to t\nrule create 2 from p sample 1/2 to t\n\
-             rule create 5 from p sample 1/5 dedup window 1ms to t\nrule create 9 from p sample 1/9 to t\n",
-        );
-        let after = rules(
-            "rule create 2 from p match \"tcp\" sample 1/2 to t\nrule create 3 from p sample 1/9 to t\n\
-             rule create 5 from p sample 1/6 dedup window 1ms to t\nrule create 10 from p to t\n",
-        );
-        let kept =
-            |from, to, has_dedup, has_sampler| Some(CarriedOver { from, to, has_dedup, has_sampler });
-        let expected =
-            [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
-        assert_eq!(*namesakes(&before, &after), expected);
-    }
 }

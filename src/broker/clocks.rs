@@ -119,6 +119,21 @@ impl Clocks {
         self.ports.push(clock);
     }
 
+    /// The system's clock follows this from now on, where it is kept.
+    pub fn follow(&mut self, reference: ClockQuality) {
+        self.reference = reference;
+    }
+
+    /// Goes on with the ports of another plan: `ports` has the ids before of those that are kept, and `new` the clocks of the others.
+    pub fn go_on(&mut self, ports: &ById<PortId, Option<PortId>>, mut new: ById<PortId, PortClock>) {
+        for (id, from) in ports.entries() {
+            if let Some(from) = *from {
+                new[id] = std::mem::replace(&mut self.ports[from], PortClock::Poll);
+            }
+        }
+        self.ports = new;
+    }
+
     /// Reads the counters, if it is time.
     pub fn look(&mut self, now: Duration, devices: &[Device], moment: &mut Moment<'_>) {
         if now < self.next {

@@ -9,10 +9,11 @@ use tapline_datapath::receive::replay::Progress;
 use tapline_dpdk::driver::Driver;
 use tapline_dpdk::port::{Link, Port};
 
-/// A port's device, as the control thread sees it.
+/// A port's device, as the control thread sees it. A further handle keeps it attached.
+#[derive(Clone)]
 pub enum Device {
     Ethdev(Port),
-    Iface(IfacePort),
+    Iface(Arc<IfacePort>),
     Replay { name: String, progress: Arc<Progress> },
 }
 

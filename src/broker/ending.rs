@@ -23,9 +23,11 @@ impl Broker {
     /// # Errors
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
+        self.finish_retirement();
         self.untie_links();
         self.workers.rest(Phase::Draining, DRAIN_LIMIT);
         let ended = self.workers.end(&self.account.counters);
+        self.give_up_retirement();
         if ended.is_ok() {
             self.close_captures();
             self.judge_written();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Broker;
 use super::device::Device;
+use super::kept::Kept;
 use super::pcap_output::Failure;
 use super::start::ports::interface_mtu;
 use crate::health::tool::Observation;
@@ -22,7 +23,7 @@ use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
 use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
-use tapline_packet::by_id::ById;
+use tapline_packet::by_id::{ById, Id};
 
 /// The state of the control thread's watches over workers, tools and wires.
 #[derive(Default)]
@@ -44,6 +45,23 @@ pub(super) struct Guards {
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
 }
 
+impl Guards {
+    /// Goes on with another plan: what it keeps is judged on, and what comes from its beginning.
+    pub(super) fn go_on(&mut self, kept: &Kept) {
+        fn moved<I: Id, T: Clone + Default>(before: &ById<I, T>, from: &ById<I, Option<I>>) -> ById<I, T> {
+            let known =
+                |from: &Option<I>| from.and_then(|from| before.get(from).cloned()).unwrap_or_default();
+            from.iter().map(known).collect()
+        }
+        self.alarms = moved(&self.alarms, &kept.tools);
+        self.usage = moved(&self.usage, &kept.tools);
+        self.ties = moved(&self.ties, &kept.wires);
+        self.untied = moved(&self.untied, &kept.wires);
+        self.cut = moved(&self.cut, &kept.ports);
+        self.starved = moved(&self.starved, &kept.ports);
+    }
+}
+
 /// Time between two looks at links and alarms.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -53,7 +71,7 @@ impl Broker {
     pub fn watch(&mut self) {
         let now_ns = clock::now_ns();
         self.record_log(now_ns);
-        self.account.collect(&self.workers.handles);
+        self.retire();
         self.watch.keep_schedules(&mut self.events.at(now_ns));
         let now = self.started.elapsed();
         let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());

@@ -1,16 +1,22 @@
 //! The machine: EAL, the ports that were attached, their clocks, and the files that are written.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::clocks::Clocks;
 use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
+use super::recorder::PortNames;
+use super::start::memory::Pools;
+use super::start::queues::SpareTxq;
 use crate::plan::Plan;
 use crate::report::snapshot::port::{PortState, terminate_of};
 use tapline_api::snapshot::{ClockState, DriverStats};
 use tapline_api::words::TimeSource;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{Attachment, PortId};
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
+use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
 /// The devices, clocks and files that a plan runs on.
@@ -24,7 +30,14 @@ pub(super) struct Machine {
     pub written: ById<PortId, Option<Written>>,
     /// The counters of tunnels that end, for each receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
+    pub attachments: ById<PortId, Attachment>,
+    /// Transmit queues that no worker has, of a run whose plan may be changed.
+    pub spare: ById<PortId, Vec<Option<TxQueue>>>,
     pub eal: Eal,
+    /// The names of all ports that were attached.
+    pub names: PortNames,
+    /// The mempools that ports receive into.
+    pub pools: Pools,
     /// The files that the plan's tools and ports write.
     pub outputs: Outputs,
 }
@@ -42,6 +55,17 @@ impl Machine {
             mtu: self.mtus[id],
         });
         states.collect()
+    }
+
+    /// The names of all ports that were attached, by their attachments.
+    pub(super) fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A port's transmit queues that no worker has, by queue.
+    pub(super) fn spare_of(&self, port: PortId) -> Vec<Option<SpareTxq>> {
+        let spare = self.spare.get(port).into_iter().flatten().enumerate();
+        spare.map(|(queue, txq)| txq.as_ref().map(|_| SpareTxq::Kept(port, queue))).collect()
     }
 
     fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {

@@ -16,6 +16,8 @@ mod ending;
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
 pub mod iface_port;
+/// What another plan keeps.
+mod kept;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.
@@ -26,10 +28,14 @@ mod offloads;
 pub mod outputs;
 /// Watches the files that net_pcap writes.
 pub mod pcap_output;
+/// Sets up beside the running plan what another asks for.
+mod prepare;
 /// Writes captures.
 pub mod recorder;
 /// Names why a plan is not run.
 pub mod refusal;
+/// Takes away what a plan has no more.
+pub mod retire;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
@@ -51,8 +57,11 @@ use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
 use refusal::Refusal;
+use retire::{Retirement, Swapped};
 use start::copies::CopyResources;
 use start::fixed::Fixed;
+use start::placement::LcoreRoles;
+use start::queues::Layout;
 use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{AlarmKind, Stage};
@@ -107,6 +116,15 @@ pub struct Broker {
     failures: Vec<Event>,
     started: Instant,
     fixed: Fixed,
+    roles: LcoreRoles,
+    /// Who polls and sends what.
+    layout: Layout,
+    /// Changes of the plan so far.
+    generation: u64,
+    /// What the last change did, once it is over.
+    swapped: Option<Swapped>,
+    /// What leaves, until all of it is gone.
+    retirement: Option<Retirement>,
     copy_resources: CopyResources,
     secret: Secret,
 }

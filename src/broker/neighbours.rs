@@ -22,6 +22,7 @@ use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::mbuf::MbufQueue;
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::ring::Sender;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 
@@ -73,6 +74,10 @@ pub enum Question {
 }
 
 impl Question {
+    fn is_of_kind(&self, other: &Question) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     fn observation(&self, is_answered: bool) -> Observation {
         match self {
             Question::Heartbeat { .. } => Observation::Heartbeat { is_returned: is_answered },
@@ -143,6 +148,53 @@ impl Neighbourhood {
 impl Neighbours {
     pub fn new(ports: Vec<Neighbourhood>, probes: Vec<Probe>) -> Self {
         Self { ports, probes, clock_ns: 0, looked_ns: None }
+    }
+
+    /// Returns whether Tapline sends by a port.
+    pub fn has_outbox(&self, port: PortId) -> bool {
+        self.ports.iter().any(|known| known.port == port && known.outbox.is_some())
+    }
+
+    /// Where a port's workers put what is for Tapline itself.
+    pub fn local_frames_of(&self, port: PortId) -> Option<Arc<LocalFrames>> {
+        self.ports.iter().find(|known| known.port == port)?.local_frames.clone()
+    }
+
+    /// Goes on with those of another plan. What is known of a next hop stays, and so does what a tool was asked and how often it
+    /// answered. `ports` and `tools` have the ids before of those that the plan keeps.
+    pub fn go_on(
+        &mut self,
+        (mut next, mut probes): (Vec<Neighbourhood>, Vec<Probe>),
+        ports: &ById<PortId, Option<PortId>>,
+        tools: &ById<ToolId, Option<ToolId>>,
+    ) {
+        for neighbourhood in &mut next {
+            let from = ports[neighbourhood.port];
+            let Some(before) = self.ports.iter_mut().find(|known| Some(known.port) == from) else {
+                continue;
+            };
+            neighbourhood.outbox = neighbourhood.outbox.take().or_else(|| before.outbox.take());
+            for hop in &mut neighbourhood.hops {
+                if let Some(known) =
+                    before.hops.iter_mut().find(|known| known.own == hop.own && known.target == hop.target)
+                {
+                    std::mem::swap(&mut hop.state, &mut known.state);
+                }
+            }
+        }
+        for probe in &mut probes {
+            // a heartbeat says the id of its tool
+            let is_same = |before: &&mut Probe| {
+                Some(before.tool) == tools[probe.tool]
+                    && before.tool == probe.tool
+                    && before.question.is_of_kind(&probe.question)
+                    && before.prober.timing() == probe.prober.timing()
+            };
+            if let Some(before) = self.probes.iter_mut().find(is_same) {
+                std::mem::swap(&mut probe.prober, &mut before.prober);
+            }
+        }
+        (self.ports, self.probes) = (next, probes);
     }
 
     /// Workers receive nothing for a while: what is on its way meanwhile is not lost by that.

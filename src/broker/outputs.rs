@@ -12,7 +12,7 @@ use super::pcap_output;
 use super::refusal::Refusal;
 use crate::plan::Plan;
 use crate::plan::surroundings::{System, target_of_open};
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_lang::files::Files as _;
 use tapline_packet::by_id::ById;
 
@@ -66,6 +66,11 @@ impl Locked {
         Err(io::Error::other("the file is made and removed by others all the time"))
     }
 
+    /// Its path, if it was made here.
+    pub(super) fn made(&self) -> Option<PathBuf> {
+        self.is_new.then(|| self.path.clone())
+    }
+
     fn is_at_its_path(&self) -> bool {
         self.file.metadata().is_ok_and(|ours| target_of_open(&ours) == System.target(&self.path))
     }
@@ -103,8 +108,8 @@ impl Drop for Locked {
 pub(super) struct Outputs {
     /// The files of capture tools, by tool of the plan.
     captures: ById<ToolId, Option<Locked>>,
-    /// Held beside the drivers that write them.
-    drivers: Vec<Locked>,
+    /// By port of the plan: held beside the drivers that write them.
+    drivers: ById<PortId, Vec<Locked>>,
 }
 
 impl Outputs {
@@ -113,18 +118,32 @@ impl Outputs {
     /// # Errors
     /// With the first that cannot be had.
     pub(super) fn take(plan: &Plan) -> Result<Self, Error> {
+        Self::take_some(plan, |_| true, |_| true)
+    }
+
+    /// Takes the files of some ports and tools.
+    ///
+    /// # Errors
+    /// With the first that cannot be had.
+    pub(super) fn take_some(
+        plan: &Plan,
+        is_ports: impl Fn(PortId) -> bool,
+        is_tools: impl Fn(ToolId) -> bool,
+    ) -> Result<Self, Error> {
         let taken = |owner: String, path: &Path| {
             Locked::take(path).map_err(|error| Refusal::Output { owner, path: path.to_owned(), error })
         };
-        let mut drivers = Vec::new();
-        for port in plan.ports.iter().filter(|port| port.is_ethdev()) {
-            for path in pcap_output::paths(&port.devargs) {
-                drivers.extend(taken(format!("port {}", port.name), Path::new(path))?);
+        let mut drivers = ById::default();
+        for (id, port) in plan.ports.entries() {
+            let mut of_port = Vec::new();
+            for path in pcap_output::paths(&port.devargs).filter(|_| is_ports(id) && port.is_ethdev()) {
+                of_port.extend(taken(format!("port {}", port.name), Path::new(path))?);
             }
+            drivers.push(of_port);
         }
-        let captures = plan.tools.iter().map(|tool| match &tool.capture {
-            Some(path) => taken(format!("tool {}", tool.name), path),
-            None => Ok(None),
+        let captures = plan.tools.entries().map(|(id, tool)| match &tool.capture {
+            Some(path) if is_tools(id) => taken(format!("tool {}", tool.name), path),
+            _ => Ok(None),
         });
         let captures = captures.collect::<Result<_, _>>()?;
         Ok(Self { captures, drivers })
@@ -132,7 +151,19 @@ impl Outputs {
 
     /// The drivers have begun their files.
     pub(super) fn keep_drivers(&mut self) {
-        self.drivers.iter_mut().for_each(|locked| locked.is_new = false);
+        self.drivers.iter_mut().flatten().for_each(|locked| locked.is_new = false);
+    }
+
+    /// Goes on in another plan, with `more` that was taken for it; `ports` has the ids before of its ports. Gives what ports have that
+    /// it has not.
+    pub(super) fn go_on(&mut self, more: Self, ports: &ById<PortId, Option<PortId>>) -> Vec<Locked> {
+        let mut before = std::mem::replace(self, more);
+        for (of_port, from) in self.drivers.iter_mut().zip(ports.iter()) {
+            if let Some(from) = from {
+                *of_port = std::mem::take(&mut before.drivers[*from]);
+            }
+        }
+        before.drivers.into_iter().flatten().collect()
     }
 
     /// The file of a capture tool, if it is a regular one.

@@ -19,11 +19,11 @@ use super::refusal::Refusal;
 use crate::plan::Run;
 use tapline_api::words::DropReason;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use tapline_datapath::counters::{EgressCounters, WriterCounters};
+use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::capture_queue::{Batch, BatchRing, PacketMeta};
 use tapline_datapath::egress::merge::Held;
 use tapline_datapath::egress::reorder::Order;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{Attachment, PortId, ToolId};
 use tapline_dpdk::mbuf::Linear;
 use tapline_dpdk::{self as dpdk, clock};
 use tapline_fault as fault;
@@ -62,10 +62,8 @@ struct State {
 struct CaptureWriter {
     rings: Vec<Arc<BatchRing>>,
     state: Arc<State>,
-    counters: Arc<WriterCounters>,
-    tool: ToolId,
-    /// The interface in the file of each port of the plan.
-    interfaces: ById<PortId, Option<InterfaceId>>,
+    counters: Arc<EgressCounters>,
+    interfaces: Interfaces,
     linear: Linear,
     /// Holds copies that are written in the order of their times, if the tool asks for that.
     order: Option<Holding>,
@@ -130,15 +128,14 @@ fn out_of(mbufs: &mut usize, leaving: &mut Vec<HeldCopy>) -> impl FnMut(HeldCopy
 /// A capture's file, which shows that it lives.
 struct Sink {
     file: File,
-    counters: Arc<WriterCounters>,
-    tool: ToolId,
+    counters: Arc<EgressCounters>,
     longest_write: usize,
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(&bytes[..bytes.len().min(self.longest_write)])?;
-        self.counters.tools[self.tool].writes.add(1);
+        self.counters.writes.add(1);
         Ok(written)
     }
 
@@ -175,6 +172,45 @@ impl Target {
     }
 }
 
+/// The names of all ports that were attached in a run, by their attachments.
+pub type PortNames = Arc<Mutex<Vec<String>>>;
+
+/// The things that a capture tool's writer is fed with.
+pub struct Feed {
+    pub rings: Vec<Arc<BatchRing>>,
+    pub counters: Arc<EgressCounters>,
+    pub names: PortNames,
+    /// By port of the plan.
+    pub attachments: ById<PortId, Attachment>,
+}
+
+/// The ports that a file knows: each is described before its first packet.
+struct Interfaces {
+    /// By attachment.
+    known: Vec<Option<InterfaceId>>,
+    names: PortNames,
+}
+
+impl Interfaces {
+    /// What the file calls a port.
+    fn of<W: Write>(&mut self, port: Attachment, writer: &mut Writer<W>) -> io::Result<InterfaceId> {
+        let place = port.0 as usize;
+        match self.known.get(place) {
+            Some(Some(known)) => Ok(*known),
+            _ => self.describe(place, writer),
+        }
+    }
+
+    #[cold]
+    fn describe<W: Write>(&mut self, place: usize, writer: &mut Writer<W>) -> io::Result<InterfaceId> {
+        let name = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned();
+        let interface = writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, name))?;
+        self.known.resize(self.known.len().max(place + 1), None);
+        self.known[place] = Some(interface);
+        Ok(interface)
+    }
+}
+
 /// The packets that were written since the last count.
 #[derive(Clone, Copy, Default)]
 struct Round {
@@ -185,19 +221,14 @@ struct Round {
 }
 
 impl Recorder {
-    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer. `counters` is that of all capture
-    /// writers.
+    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer, which counts in `counters`. `names` are
+    /// those of all ports that were attached; those of the plan are `attachments`.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn start(
-        run: Run<'_>,
-        tool: ToolId,
-        locked: Option<Locked>,
-        rings: Vec<Arc<BatchRing>>,
-        counters: Arc<WriterCounters>,
-    ) -> Result<Self, Error> {
+    pub fn start(run: Run<'_>, tool: ToolId, locked: Option<Locked>, feed: Feed) -> Result<Self, Error> {
         let plan = run.plan;
+        let Feed { rings, counters, names, attachments } = feed;
         let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Refusal::Output {
@@ -212,18 +243,14 @@ impl Recorder {
             let others: Vec<PortId> = plan.ports.ids().filter(is_other).collect();
             ports.extend(others);
         }
-        let names = ports.iter().map(|&port| plan.ports[port].name.clone()).collect();
-        let mut interfaces = ById::filled(plan.ports.len(), None);
-        for (index, port) in ports.into_iter().enumerate() {
-            interfaces[port] = Some(InterfaceId(index as u32));
-        }
+        let interfaces = Interfaces { known: Vec::new(), names };
+        let first = ports.iter().map(|&port| attachments[port]).collect();
         let order = plan_tool.order_ns.map(|window_ns| Holding::new(window_ns, plan_tool.queue));
         let state = Arc::new(State::default());
         let capture_writer = CaptureWriter {
             rings,
             state: Arc::clone(&state),
             counters,
-            tool,
             interfaces,
             linear: Linear::default(),
             order,
@@ -234,7 +261,7 @@ impl Recorder {
         } else {
             std::thread::Builder::new()
                 .name("capture".into())
-                .spawn(move || capture_writer.run(target, names, &path))
+                .spawn(move || capture_writer.run(target, first, &path))
         };
         let thread = spawned.map_err(|error| Refusal::NoWriter { tool: plan_tool.name.clone(), error })?;
         Ok(Self { tool, state, thread: Some(thread), is_stuck: false })
@@ -264,6 +291,16 @@ impl Recorder {
         self.is_stuck
     }
 
+    /// Lets the writer end, once no worker gives anything any more.
+    pub fn begin_close(&self) {
+        self.state.is_closing.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the writer has ended.
+    pub fn is_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Lets the writer end, once no worker gives anything any more, and waits for it, at most `limit`. Afterwards it counts nothing
     /// any more: what it still held is for the caller to account for.
     pub fn close(&mut self, limit: Duration) {
@@ -291,8 +328,8 @@ fn is_there(file: Option<&File>) -> io::Result<()> {
 }
 
 impl CaptureWriter {
-    fn run(mut self, target: Target, names: Vec<String>, path: &Path) {
-        let written = target.open().and_then(|file| self.write(file, names));
+    fn run(mut self, target: Target, first: Vec<Attachment>, path: &Path) {
+        let written = target.open().and_then(|file| self.write(file, &first));
         if let Err(error) = written {
             // it fails once
             let _ = self
@@ -304,14 +341,14 @@ impl CaptureWriter {
     }
 
     /// Writes until everything is written that workers gave before the close.
-    fn write(&mut self, file: File, names: Vec<String>) -> io::Result<()> {
+    fn write(&mut self, file: File, first: &[Attachment]) -> io::Result<()> {
         let kind = file.metadata()?.file_type();
         let watched = if kind.is_file() { Some(file.try_clone()?) } else { None };
         let longest_write = if kind.is_fifo() { PIPE_WRITE_LEN } else { usize::MAX };
-        let sink = Sink { file, counters: Arc::clone(&self.counters), tool: self.tool, longest_write };
+        let sink = Sink { file, counters: Arc::clone(&self.counters), longest_write };
         let mut writer = Writer::pcapng(sink, ByteOrder::NATIVE)?;
-        for name in names {
-            writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name)))?;
+        for &port in first {
+            self.interfaces.of(port, &mut writer)?;
         }
         writer.flush()?;
         let mut rest = REST;
@@ -340,10 +377,10 @@ impl CaptureWriter {
             };
             if has_batches || round.packets > 0 {
                 rest = REST;
-                if !self.count(|counters, tool| {
-                    counters.tools[tool].sent.add(round.packets);
-                    counters.tools[tool].sent_bytes.add(round.bytes - round.cut_bytes);
-                    counters.tools[tool].cut_bytes.add(round.cut_bytes);
+                if !self.count(|counted| {
+                    counted.sent.add(round.packets);
+                    counted.sent_bytes.add(round.bytes - round.cut_bytes);
+                    counted.cut_bytes.add(round.cut_bytes);
                 }) {
                     return Ok(());
                 }
@@ -378,14 +415,14 @@ impl CaptureWriter {
                         round.bytes += bytes;
                         write_batch(
                             &batch,
-                            &self.interfaces,
+                            &mut self.interfaces,
                             &mut self.linear,
                             writer,
                             &mut round.cut_bytes,
                         )
                     }
                     Some(holding) => {
-                        holding.take_in(&mut batch, &mut self.leaving, &self.counters.tools[self.tool]);
+                        holding.take_in(&mut batch, &mut self.leaving, &self.counters);
                         Ok(())
                     }
                 };
@@ -412,7 +449,7 @@ impl CaptureWriter {
             for (packet, meta) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
                 packet.view(&mut self.linear, |bytes| {
-                    write(&meta, bytes, &self.interfaces, writer, &mut round.cut_bytes)
+                    write(&meta, bytes, &mut self.interfaces, writer, &mut round.cut_bytes)
                 })?;
             }
         }
@@ -439,14 +476,14 @@ impl CaptureWriter {
     }
 
     fn drop_copies(&self, count: u64) {
-        self.count(|counters, tool| counters.tools[tool].drop_copies(DropReason::Down, count));
+        self.count(|counted| counted.drop_copies(DropReason::Down, count));
     }
 
     /// Counts, unless the account has been closed. Returns whether it counted.
-    fn count(&self, add: impl FnOnce(&WriterCounters, ToolId)) -> bool {
+    fn count(&self, add: impl FnOnce(&EgressCounters)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {
-            add(&self.counters, self.tool);
+            add(&self.counters);
         }
         !*is_abandoned
     }
@@ -454,7 +491,7 @@ impl CaptureWriter {
 
 fn write_batch<W: Write>(
     batch: &Batch,
-    interfaces: &ById<PortId, Option<InterfaceId>>,
+    interfaces: &mut Interfaces,
     linear: &mut Linear,
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
@@ -467,26 +504,17 @@ fn write_batch<W: Write>(
 fn write<W: Write>(
     meta: &PacketMeta,
     bytes: &[u8],
-    interfaces: &ById<PortId, Option<InterfaceId>>,
+    interfaces: &mut Interfaces,
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
 ) -> io::Result<()> {
-    *cut_bytes += writer.write(&written(meta, bytes, interfaces))? as u64;
-    Ok(())
-}
-
-/// Gives what the file has of a packet.
-fn written<'a>(
-    meta: &PacketMeta,
-    bytes: &'a [u8],
-    interfaces: &ById<PortId, Option<InterfaceId>>,
-) -> Packet<'a> {
-    Packet {
-        // rules send packets of these ports alone
-        interface: interfaces[meta.port].unwrap_or(InterfaceId(0)),
+    let packet = Packet {
+        interface: interfaces.of(meta.port, writer)?,
         time_ns: meta.time_ns,
         bytes,
         original_len: meta.original_len,
         comments: &[],
-    }
+    };
+    *cut_bytes += writer.write(&packet)? as u64;
+    Ok(())
 }

@@ -59,6 +59,44 @@ pub enum Refusal {
     /// A tool sends on a port whose driver has no transmit queue.
     #[error("port {port}: a tool sends on this port, which has no transmit queue; use txq 1")]
     NoTransmitQueue { port: String },
+    /// What waits for tools does not fit the mempool that a port got at the start.
+    #[error(
+        "port {port}: its mempool has room for {room} packets that wait for tools, and this plan may have {needed} of them wait; say a \
+         shorter `queue` of the tools, or quit and run the plan anew"
+    )]
+    NoRoomToWait { port: String, room: u32, needed: u32 },
+    /// Copies that are not the packets themselves do not fit the mempool that they got before.
+    #[error(
+        "the mempool of copies that are edited or tunnelled has {mbufs} mbufs, and this plan needs {needed}; say a shorter `queue` of the \
+         tools, or quit and run the plan anew"
+    )]
+    CopyPoolTooSmall { mbufs: u32, needed: u32 },
+    /// A change of what is settled when the program starts.
+    #[error(
+        "{what}, which needs a restart: it is settled when the program starts; quit, change the file and run it"
+    )]
+    NeedsRestart { what: String },
+    /// A change for which a port would have to be stopped.
+    #[error(
+        "{what}, for which a port that runs would have to be stopped: detach the port in a change of its own, and attach it anew"
+    )]
+    InterruptsPort { what: String },
+    /// The run was started without room for changes.
+    #[error(
+        "only rules and filters can be changed: the run was started without `-i` or `--control`; quit, change the file and run it"
+    )]
+    NotChangeable,
+    /// A port names the device of one that runs, or has left and is not gone yet.
+    #[error(
+        "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
+    )]
+    DeviceInUse { port: String, device: String, other: String },
+    /// The lcores that are to send on a port are others than those that have its transmit queues.
+    #[error(
+        "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \
+         in a further change"
+    )]
+    TransmitQueueTaken { port: String },
     /// A file that a port or a tool, `owner`, writes cannot be had.
     #[error("{owner}: {}: {error}", path.display())]
     Output { owner: String, path: PathBuf, error: io::Error },

@@ -10,6 +10,7 @@ use tapline_api::words::{LinkState, Reason, ToolState};
 use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
+use super::kept::Kept;
 use crate::health::tool::{Health, Observation, StateChange};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
@@ -25,7 +26,9 @@ use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
-use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
+use tapline_datapath::route::balance::{
+    BucketStamps, BucketUse, Group, MemberState, Movement, Returns, Slot,
+};
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::swap::published::{Live, LiveCell};
 use tapline_datapath::work_plan::{GroupWork, Straight};
@@ -52,8 +55,47 @@ pub struct Watch {
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,
+    /// Of egresses that leave: whether they were up, and could send.
+    leaving: Vec<(bool, bool)>,
+    workers: usize,
 }
 
+/// What a change of the plan made of the watch.
+pub(super) struct Turned {
+    /// Where workers read from that have the plan before.
+    pub cell: Arc<LiveCell>,
+    pub moved: Vec<Moved>,
+    /// Groups whose workers note elsewhere which buckets they use: the id before, and the id in the plan.
+    pub noted: Vec<(GroupId, GroupId)>,
+}
+
+/// What moved in a group whose members or weights changed.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Moved {
+    pub group: String,
+    pub buckets: u64,
+    pub of: u64,
+    /// About so many flows.
+    pub flows: u64,
+    /// Buckets that wait to be idle.
+    pub pending: u64,
+}
+
+/// Where each worker notes the buckets of a group that it uses.
+fn bucket_uses(count: usize, is_stamped: bool, workers: usize, now_ns: u64) -> Vec<Arc<BucketUse>> {
+    let uses = (0..workers).map(|_| {
+        let stamps = is_stamped.then(|| BucketStamps::new(count));
+        Arc::new(BucketUse { stamps, flows: FlowSketch::new(count, now_ns) })
+    });
+    uses.collect()
+}
+
+/// The states of a group's members.
+fn members(tools: &ById<ToolId, WatchedTool>, group: &GroupWork) -> Vec<MemberState> {
+    group.members.iter().map(|&tool| tools[tool].health.member_state()).collect()
+}
+
+#[derive(Clone)]
 struct WatchedTool {
     health: Health,
     port: Option<PortId>,
@@ -110,19 +152,82 @@ impl WatchedGroup {
         let made = Group::new(group.spec.clone()).expect("the planner made the same group");
         let bucket_count = made.table().bucket_count();
         let is_stamped = group.spec.returns != Returns::AtOnce;
-        let uses = (0..workers).map(|_| {
-            let stamps = is_stamped.then(|| BucketStamps::new(bucket_count));
-            Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
-        });
         Self {
             group: made,
-            uses: uses.collect(),
+            uses: bucket_uses(bucket_count, is_stamped, workers, now_ns),
             clocks: ById::filled(plan.ports.len(), PacketClock::default()),
             buckets_moved: 0,
             flows_moved: 0,
             buckets_pending: 0,
             told: (0, 0, 0),
         }
+    }
+
+    /// Takes other members or weights: `from` has for each member the place that it had. Gives what moved.
+    fn change(
+        &mut self,
+        work: &GroupWork,
+        from: &[Option<usize>],
+        states: &[MemberState],
+        now_ns: u64,
+    ) -> Moved {
+        let made =
+            Group::after(work.spec.clone(), &self.group, from).expect("the planner made such a group");
+        let before = std::mem::replace(&mut self.group, made);
+        let (count, known) = (self.group.table().bucket_count(), before.table().bucket_count());
+        // where buckets became several, or all were shared out anew
+        let place_before = |bucket: usize| bucket * known / count;
+        let movement = self.move_buckets(states, place_before, now_ns);
+        let member_before = |slot: Slot| slot.member().map(|member| from[member]);
+        let (slots, before) = (self.group.table().slots(), before.table().slots());
+        let is_moved = |bucket: &usize| match (member_before(slots[*bucket]), before[place_before(*bucket)])
+        {
+            (Some(member), before) => member.is_none() || member != before.member(),
+            (None, before) => before != slots[*bucket],
+        };
+        let mut buckets: Vec<usize> = (0..count).filter(is_moved).collect();
+        let moved = buckets.len() as u64;
+        buckets.iter_mut().for_each(|bucket| *bucket = place_before(*bucket));
+        buckets.dedup();
+        let flows = self.flows(buckets.into_iter());
+        self.buckets_moved += moved;
+        self.flows_moved += flows;
+        Moved {
+            group: String::new(),
+            buckets: moved,
+            of: count as u64,
+            flows,
+            pending: movement.buckets_pending as u64,
+        }
+    }
+
+    /// Brings the table up to date; `noted` is where a bucket is noted.
+    fn move_buckets(
+        &mut self,
+        states: &[MemberState],
+        noted: impl Fn(usize) -> usize,
+        now_ns: u64,
+    ) -> Movement {
+        let idle_ns = match self.group.spec().returns {
+            Returns::AtOnce => 0,
+            Returns::WhenIdle { idle_ns } => idle_ns,
+        };
+        let (uses, clocks) = (&self.uses, &self.clocks);
+        let now_of = |port: PortId| clocks[port].at(now_ns);
+        let is_idle = |bucket| {
+            let bucket = noted(bucket);
+            uses.iter()
+                .filter_map(|uses| uses.stamps.as_ref())
+                .all(|stamps| stamps.is_idle(bucket, now_of, idle_ns))
+        };
+        let movement = self.group.update(states, is_idle);
+        self.buckets_pending = movement.buckets_pending;
+        movement
+    }
+
+    /// The buckets that workers note.
+    fn buckets_noted(&self) -> usize {
+        self.uses.first().map_or(0, |uses| uses.flows.bucket_count())
     }
 
     /// Forgets what moved so far, as how a plan begins is no movement.
@@ -187,6 +292,8 @@ impl Watch {
             groups,
             next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
             fits,
+            leaving: Vec::new(),
+            workers,
             plan: Arc::clone(plan),
         };
         // how a plan begins is no event
@@ -198,37 +305,149 @@ impl Watch {
         watch
     }
 
-    /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them
-    /// the place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
-    /// Gives where workers read from that have the plan before.
-    pub fn change(
+    /// Goes on with another plan, which has `kept` of the one before. A rule whose times are said as before keeps them, and one with the
+    /// same limit what is left of it; a tool keeps its state, and a group its buckets as far as its members and weights allow. `ports`
+    /// are the links of the plan's ports, and what they take. Gives what becomes of the workers' views.
+    pub(super) fn change(
         &mut self,
         plan: &Arc<Plan>,
-        before: &ById<RuleId, Option<RuleId>>,
+        kept: &Kept,
+        (links, fits): (ById<PortId, Option<LinkState>>, ById<PortId, Option<FrameLimits>>),
         moment: &mut Moment<'_>,
-    ) -> Arc<LiveCell> {
+    ) -> Turned {
+        let now_ns = moment.now_ns;
+        let before = self.cell.current();
+        self.leaving =
+            kept.leaving().iter().map(|&id| (before.egress_up[id], before.can_send[id])).collect();
+        self.change_rules(plan, kept, now_ns);
+        (self.links, self.fits) = (links, fits);
+        let tools = plan.tools.entries().map(|(id, tool)| self.tool_after(plan, kept, id, tool, now_ns));
+        self.tools = tools.collect();
+        let next_hop = |(id, tool): (ToolId, &ToolPlan)| {
+            let is_same = |from: &ToolId| self.plan.tools[*from].copy.tunnel == tool.copy.tunnel;
+            match kept.tools[id].filter(is_same) {
+                Some(from) => self.next_hops[from],
+                None => given_mac(&tool.copy),
+            }
+        };
+        self.next_hops = plan.tools.entries().map(next_hop).collect();
+        let (moved, noted) = self.change_groups(plan, kept, now_ns);
+        self.plan = Arc::clone(plan);
+        self.judge_schedules(moment);
+        self.update_groups(moment);
+        let next = Arc::new(LiveCell::new(self.live()));
+        Turned { cell: std::mem::replace(&mut self.cell, next), moved, noted }
+    }
+
+    /// The links of ports as they were last seen, and what they take.
+    pub(super) fn links_and_fits(
+        &self,
+    ) -> (ById<PortId, Option<LinkState>>, ById<PortId, Option<FrameLimits>>) {
+        (self.links.clone(), self.fits.clone())
+    }
+
+    /// Nothing leaves any more: workers have let go of it.
+    pub(super) fn let_go(&mut self) {
+        if !std::mem::take(&mut self.leaving).is_empty() {
+            self.cell.publish(self.live());
+        }
+    }
+
+    fn change_rules(&mut self, plan: &Plan, kept: &Kept, now_ns: u64) {
         let same = |rule: RuleId, is_same: fn(&RulePlan, &RulePlan) -> bool| {
-            before[rule].filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
+            let from = kept.rules[rule].map(|carried| carried.from);
+            from.filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
         };
         let is_same_schedule =
             |a: &RulePlan, b: &RulePlan| a.schedule == b.schedule && a.is_enabled == b.is_enabled;
         let unscheduled = Activity { is_on: true, next_change_ns: None };
         let rules = || plan.rules.ids();
-        let kept: Vec<Option<RuleId>> = rules().map(|rule| same(rule, is_same_schedule)).collect();
+        let scheduled: Vec<Option<RuleId>> = rules().map(|rule| same(rule, is_same_schedule)).collect();
         let activities =
-            kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
+            scheduled.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
         let since_ns =
-            kept.iter().map(|from| from.map_or(moment.now_ns, |from| self.since_ns[from])).collect();
+            scheduled.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
         let limits = rules().map(|rule| match same(rule, |a, b| a.limit == b.limit) {
             Some(from) => self.limits[from].clone(),
             None => limit_of(&plan.rules[rule]),
         });
         let limits = limits.collect();
         (self.activities, self.since_ns, self.limits) = (activities, since_ns, limits);
-        self.plan = Arc::clone(plan);
-        self.judge_schedules(moment);
-        let next = Arc::new(LiveCell::new(self.live()));
-        std::mem::replace(&mut self.cell, next)
+    }
+
+    /// A tool of another plan, in the state that it had if it is judged as before.
+    fn tool_after(
+        &self,
+        plan: &Plan,
+        kept: &Kept,
+        id: ToolId,
+        tool: &ToolPlan,
+        now_ns: u64,
+    ) -> WatchedTool {
+        let fresh = WatchedTool::new(tool, plan, &self.links, now_ns);
+        let Some(from) = kept.tools[id] else { return fresh };
+        let (known, before) = (&self.tools[from], &self.plan.tools[from]);
+        let is_same_port = match (known.port, fresh.port) {
+            (Some(before), Some(after)) => kept.ports[after] == Some(before),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        let is_same = is_same_port
+            && before.health == tool.health
+            && before.is_drained == tool.is_drained
+            && before.capture == tool.capture
+            && before.copy.tunnel == tool.copy.tunnel;
+        if is_same { WatchedTool { port: fresh.port, ..known.clone() } } else { fresh }
+    }
+
+    /// Gives the movement of groups that changed, and the groups whose workers note in another place than before.
+    fn change_groups(
+        &mut self,
+        plan: &Plan,
+        kept: &Kept,
+        now_ns: u64,
+    ) -> (Vec<Moved>, Vec<(GroupId, GroupId)>) {
+        let (mut moved, mut noted) = (Vec::new(), Vec::new());
+        let mut before: ById<GroupId, Option<WatchedGroup>> =
+            std::mem::take(&mut self.groups).into_iter().map(Some).collect();
+        let workers = self.workers;
+        for (id, work) in plan.work.groups.entries() {
+            let known = kept.groups[id].and_then(|from| Some((from, before[from].take()?)));
+            let Some((from, mut known)) = known else {
+                let mut group = WatchedGroup::new(work, plan, workers, now_ns);
+                let states = members(&self.tools, work);
+                group.group.update(&states, |_| true);
+                group.begin();
+                self.groups.push(group);
+                continue;
+            };
+            let work_before = &self.plan.work.groups[from];
+            let member_before = |member: &ToolId| {
+                let tool = kept.tools[*member]?;
+                work_before.members.iter().position(|&before| before == tool)
+            };
+            let members_before: Vec<Option<usize>> = work.members.iter().map(member_before).collect();
+            let is_same = work.spec == work_before.spec
+                && members_before.len() == work_before.members.len()
+                && members_before.iter().enumerate().all(|(place, from)| *from == Some(place));
+            if !is_same {
+                let states = members(&self.tools, work);
+                let movement = known.change(work, &members_before, &states, now_ns);
+                moved.push(Moved { group: plan.groups[id].name.clone(), ..movement });
+            }
+            let are_ports_same = kept.ports.entries().all(|(to, from)| from.is_none_or(|from| from == to));
+            let count = known.group.table().bucket_count();
+            let is_stamped = work.spec.returns != Returns::AtOnce;
+            let had_stamps = known.uses.iter().any(|uses| uses.stamps.is_some());
+            if !are_ports_same && is_stamped || known.buckets_noted() != count || is_stamped != had_stamps {
+                known.uses = bucket_uses(count, is_stamped, workers, now_ns);
+                noted.push((from, id));
+            }
+            let clock =
+                |from: &Option<PortId>| from.map(|from| known.clocks[from].clone()).unwrap_or_default();
+            known.clocks = kept.ports.iter().map(clock).collect();
+            self.groups.push(known);
+        }
+        (moved, noted)
     }
 
     /// Gives the cell that workers read from.
@@ -435,23 +654,10 @@ impl Watch {
         let (mut is_moved, now_ns) = (false, moment.now_ns);
         let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
         for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
-            let states: Vec<MemberState> =
-                work.members.iter().map(|&tool| self.tools[tool].health.member_state()).collect();
+            let states = members(&self.tools, work);
             let before = watched.group.table().clone();
-            let idle_ns = match work.spec.returns {
-                Returns::AtOnce => 0,
-                Returns::WhenIdle { idle_ns } => idle_ns,
-            };
-            let (uses, clocks) = (&watched.uses, &watched.clocks);
-            let now_of = |port: PortId| clocks[port].at(now_ns);
-            let is_idle = |bucket| {
-                uses.iter()
-                    .filter_map(|uses| uses.stamps.as_ref())
-                    .all(|stamps| stamps.is_idle(bucket, now_of, idle_ns))
-            };
-            let movement = watched.group.update(&states, is_idle);
+            let movement = watched.move_buckets(&states, |bucket| bucket, now_ns);
             watched.buckets_moved += movement.buckets_moved as u64;
-            watched.buckets_pending = movement.buckets_pending;
             if movement.buckets_moved > 0 {
                 is_moved = true;
                 let slots = before.slots().iter().zip(watched.group.table().slots()).enumerate();
@@ -510,14 +716,16 @@ impl Watch {
             Output::Capture | Output::Discard => None,
         };
         let inputs = self.plan.work.inputs.iter();
+        // behind those of the plan
+        let (left_up, left_sending): (Vec<bool>, Vec<bool>) = self.leaving.iter().copied().unzip();
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             go_straight: inputs.map(|input| input.straight.as_ref().is_some_and(is_all_up)).collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
             next_hops: self.next_hops.clone(),
             fits: self.plan.egresses().all().map(fit_of).collect(),
-            can_send: can_send.into(),
-            egress_up,
+            can_send: [can_send, left_sending].concat().into(),
+            egress_up: egress_up.into_iter().chain(left_up).collect(),
         }
     }
 }

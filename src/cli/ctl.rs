@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Status;
+use super::help;
 use super::output::{print, tell, tell_line};
 use crate::control::lines;
 use crate::report::log::Form;
@@ -56,7 +57,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         (None, []) => super::shell::run(&mut broker, args.json),
         (None, words) if words[0] == "events" => broker.events(&words[1..], args.json),
         (None, words) if words[0] == "get" => broker.get(&words[1..]),
-        (None, words) => broker.send(&command_line(words), args.json),
+        (None, words) => broker.obey(&command_line(words), args.json),
     }
 }
 
@@ -139,15 +140,41 @@ impl Connection {
         }
     }
 
+    /// Answers `help`, and sends any other line; prints the answer.
+    pub(super) fn obey(&mut self, line: &str, is_json: bool) -> Result<Status, Status> {
+        match help::asked(line) {
+            Some(asked) => self.help(asked),
+            None => self.send(line, is_json),
+        }
+    }
+
+    /// Explains the commands that the broker knows.
+    fn help(&mut self, asked: &str) -> Result<Status, Status> {
+        let mut response = self.call("get", &json!({ "what": "commands" }))?;
+        let Ok(entries) = serde_json::from_value(response["result"].take()) else {
+            return Ok(show(&response, false));
+        };
+        match help::help(entries, asked) {
+            Ok(text) => {
+                print(text);
+                Ok(Status::Done)
+            }
+            Err(unknown) => {
+                tell(unknown);
+                Ok(Status::Refused)
+            }
+        }
+    }
+
     /// Sends a line, and prints the answer.
-    pub(super) fn send(&mut self, line: &str, is_json: bool) -> Result<Status, Status> {
+    fn send(&mut self, line: &str, is_json: bool) -> Result<Status, Status> {
         let response = self.call("run", &json!({ "line": line }))?;
         Ok(show(&response, is_json))
     }
 
     /// Sends the lines of a file, one after the other. A line that is wrong makes the status 2, one that failed 1; the others are sent all the
     /// same.
-    fn send_file(&mut self, path: &Path, is_json: bool) -> Result<Status, Status> {
+    pub(super) fn send_file(&mut self, path: &Path, is_json: bool) -> Result<Status, Status> {
         let opened: std::io::Result<Box<dyn BufRead>> = if path == Path::new("-") {
             Ok(Box::new(std::io::stdin().lock()))
         } else {
@@ -169,7 +196,7 @@ impl Connection {
                     if text == "exit" {
                         return Ok(status);
                     }
-                    status = status.max(self.send(&line, is_json)?);
+                    status = status.max(self.obey(&line, is_json)?);
                 }
                 Ok(Some(lines::Line::TooLong)) => {
                     tell_line(format_args!(
@@ -252,7 +279,7 @@ fn show_event(event: &Value, is_json: bool) {
 }
 
 /// Prints a response: its result to standard output, its remarks to standard error. Gives the exit status that it says.
-pub(super) fn show(response: &Value, is_json: bool) -> Status {
+fn show(response: &Value, is_json: bool) -> Status {
     if is_json {
         print(format_args!(
             "{}\n",

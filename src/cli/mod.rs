@@ -3,14 +3,22 @@
 //! Nothing here is printed but by `output`: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// `tapline audit`.
+pub mod audit;
 /// `tapline check`.
 pub mod check;
 /// `tapline ctl`.
 pub mod ctl;
+/// Lines that are typed at a terminal.
+mod editor;
 /// `tapline filter`.
 pub mod filter;
+/// `help` at a prompt.
+mod help;
 /// Writes what a command says.
 pub mod output;
+/// The prompt of `tapline run -i`.
+mod prompt;
 /// `tapline run`.
 pub mod run;
 /// The prompt of `tapline ctl`.

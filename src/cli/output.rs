@@ -5,13 +5,15 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::Status;
 use crate::control::outlet::{Delivery, MOST_BYTES, Outlet, patience};
+use tapline_kernel::terminal::Modes;
 
 /// Results could not be written. Of the process, as standard output is; relaxed suffices, for it orders nothing but itself.
 static IS_RESULT_LOST: AtomicBool = AtomicBool::new(false);
@@ -19,15 +21,76 @@ static IS_RESULT_LOST: AtomicBool = AtomicBool::new(false);
 /// Standard output and standard error, where threads of their own write them.
 static APART: OnceLock<[Outlet; 2]> = OnceLock::new();
 
+/// Writes above the line that is being edited.
+pub type Printer = Box<dyn rustyline::ExternalPrinter + Send>;
+
+/// A terminal on which lines are edited.
+struct Screen {
+    printer: Arc<Mutex<Printer>>,
+    /// The modes that it had before.
+    modes: Option<Modes>,
+}
+
+/// The terminal of the process, while lines are edited on it.
+static SCREEN: Mutex<Option<Screen>> = Mutex::new(None);
+
+fn screen() -> MutexGuard<'static, Option<Screen>> {
+    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on what goes to the terminal stands above the line that is being edited.
+pub fn write_above(printer: Printer) {
+    *screen() = Some(Screen { printer: Arc::new(Mutex::new(printer)), modes: Modes::of_stdin() });
+}
+
+/// Gives the terminal back as it was before lines were edited on it, without the line that was not ended.
+pub fn restore_terminal() {
+    let Some(Screen { modes, .. }) = screen().take() else { return };
+    modes.iter().for_each(Modes::restore);
+    // carriage return; ECMA-48, EL: erase the line
+    drop(io::stdout().write_all(b"\r\x1b[K").and_then(|()| io::stdout().flush()));
+}
+
+/// A stream, which may be the terminal on which lines are edited.
+struct Shared<W> {
+    stream: W,
+    is_terminal: bool,
+}
+
+impl<W: Write + IsTerminal> Shared<W> {
+    fn new(stream: W) -> io::Result<Self> {
+        Ok(Self { is_terminal: stream.is_terminal(), stream })
+    }
+}
+
+impl<W: Write> Write for Shared<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // whoever ends the editor waits for no printer
+        let printer =
+            screen().as_ref().filter(|_| self.is_terminal).map(|screen| Arc::clone(&screen.printer));
+        let Some(printer) = printer else { return self.stream.write(bytes) };
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        match printer.lock().unwrap_or_else(PoisonError::into_inner).print(text) {
+            Ok(()) => Ok(bytes.len()),
+            // the editor has ended
+            Err(_) => self.stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// From now on nobody waits for who reads standard output or standard error.
 ///
 /// # Errors
 /// If there are no threads for it.
-pub fn write_apart() -> std::io::Result<()> {
-    let results = Outlet::to(MOST_BYTES, || Ok(std::io::stdout()), |_| None)?;
+pub fn write_apart() -> io::Result<()> {
+    let results = Outlet::to(MOST_BYTES, || Shared::new(io::stdout()), |_| None)?;
     let remarks = Outlet::to(
         MOST_BYTES,
-        || Ok(std::io::stderr()),
+        || Shared::new(io::stderr()),
         |count| Some(format!("warning: nobody read standard error: {count} messages were left out\n")),
     )?;
     // a command asks for it once
@@ -44,7 +107,7 @@ pub fn has_room() -> bool {
 pub fn print(text: impl Display) {
     let text = text.to_string();
     let Some([results, remarks]) = APART.get() else {
-        let mut stdout = std::io::stdout().lock();
+        let mut stdout = io::stdout().lock();
         // what stayed in the buffer would be lost at the end without a word
         if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             lose_result(&error);
@@ -70,7 +133,7 @@ pub fn tell(text: impl Display) {
     let text = text.to_string();
     match APART.get() {
         // in one piece, so that lines of several programs do not mix; there is nobody left to tell of a failure
-        None => drop(std::io::stderr().write_all(text.as_bytes())),
+        None => drop(io::stderr().write_all(text.as_bytes())),
         Some(_) if text.is_empty() => {}
         Some([results, remarks]) => {
             remarks.push_behind(results, text);
@@ -83,15 +146,22 @@ pub fn tell_line(line: impl Display) {
     tell(format_args!("{line}\n"));
 }
 
+/// Waits until what was said is written, at most `limit` for each stream.
+pub fn flush(limit: Duration) {
+    for outlet in APART.get().into_iter().flatten() {
+        outlet.flush(limit);
+    }
+}
+
 /// Waits for what is still being written, and judges how a command ended that came so far with `status`.
 pub fn judge(status: Status) -> Status {
     if let Some([results, remarks]) = APART.get() {
-        match results.flush(patience(is_regular(std::io::stdout()))) {
+        match results.flush(patience(is_regular(io::stdout()))) {
             Delivery::Whole => {}
             Delivery::Failed => lose_result(&results.failure().unwrap_or_default()),
             Delivery::Partial { .. } => lose_result(&"nobody reads it"),
         }
-        remarks.flush(patience(is_regular(std::io::stderr())));
+        remarks.flush(patience(is_regular(io::stderr())));
     }
     if status == Status::Done && IS_RESULT_LOST.load(Ordering::Relaxed) { Status::Failed } else { status }
 }

@@ -1,12 +1,12 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use super::output::{has_room, print, tell, tell_line, write_apart};
+use super::prompt::{Prompt, is_exit};
 use super::signals::Signals;
 use super::stats_out::StatsOut;
 use super::{SourceArgs, Status, has_place, load};
@@ -14,11 +14,13 @@ use crate::broker::{self, Broker, Ending};
 use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
-use crate::control::lines::{Line, Lines, MOST_BYTES};
+use crate::control::lines::Line;
 use crate::control::reload::Origin;
 use crate::control::serve::Server;
 use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
+use crate::control::state::State;
+use crate::control::tokens::Tokens;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
@@ -26,11 +28,9 @@ use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::{Level, Role, Via};
+use tapline_api::words::Level;
 use tapline_dpdk::clock;
-use tapline_fault as fault;
-use tapline_kernel::peer::Peer;
-use tapline_kernel::process::{self, user_name};
+use tapline_kernel::process;
 use tapline_lang as lang;
 use tapline_lang::ast::session::Reload;
 
@@ -59,6 +59,9 @@ pub struct Args {
     /// Answer commands and requests on this Unix socket while running
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Keep tokens in this folder, which one broker has at a time
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
     #[arg(long)]
     profile: bool,
@@ -87,10 +90,12 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         return Err(Status::Failed);
     }
     let bell = Bell::default();
-    let Input { pipeline, plan, options, stats, prompt, socket } = Input::take(args, &signals, &bell)?;
+    let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
+        Input::take(args, &signals, &bell)?;
+    let tokens = args.tokens()?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(
+    let mut session = Session::new(
         args.name(),
         broker,
         pipeline,
@@ -98,14 +103,20 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         prompt.is_some() || socket.is_some(),
         args.origin(),
     );
+    session.take_tokens(tokens);
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     let server = socket.map(Server::new);
-    let mut run = Run { args, session, log, stats, prompt, server, bell, hangup: None };
+    let mut run =
+        Run { args, session, log, stats, prompt, script: Status::Done, server, bell, hangup: None };
     run.write_log();
     if args.control.is_some() || std::env::var_os("NOTIFY_SOCKET").is_some() {
         signals.reload_by_hangup();
     }
     run.begin(&plan.actions)?;
+    if is_typed {
+        run.print("started\n");
+    }
+    run.prompt.iter_mut().for_each(Prompt::show);
     signals.run();
     let end = run.watch(&signals);
     signals.end();
@@ -116,6 +127,8 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
+    /// The last `start` was typed.
+    is_typed: bool,
     options: RunOptions,
     stats: StatsOut,
     prompt: Option<Prompt>,
@@ -135,6 +148,7 @@ impl Input {
             Status::Failed
         })?;
         let mut draft = Draft::new(Pipeline::new(parsed), plan);
+        let is_typed = prompt.is_some() && !draft.is_started();
         if let Some(prompt) = &mut prompt {
             prompt.until_start(&mut draft, signals)?;
         }
@@ -147,7 +161,7 @@ impl Input {
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt, socket })
+        Ok(Self { pipeline, plan: Arc::new(plan), is_typed, options, stats, prompt, socket })
     }
 }
 
@@ -173,6 +187,16 @@ impl Args {
             .collect()
     }
 
+    /// Takes the folder of what outlives the broker, and reads the tokens in it.
+    fn tokens(&self) -> Result<Tokens, Status> {
+        let state = self.state.as_deref().map(State::open).transpose();
+        state.and_then(|state| Tokens::of(state.map(Arc::new))).map_err(|error| {
+            let path = self.state.as_deref().unwrap_or(Path::new(""));
+            tell_line(format_args!("error: --state {}: {error}", path.display()));
+            Status::Failed
+        })
+    }
+
     /// Tells why there are no statistics.
     fn no_stats(&self, error: &std::io::Error) -> Status {
         let path = self.stats.as_deref().unwrap_or(Path::new(""));
@@ -181,17 +205,9 @@ impl Args {
     }
 }
 
-/// Listens on the control socket. Whoever runs the broker, and root, is an admin; others may read.
+/// Listens on the control socket.
 fn listen(path: &Path, bell: Bell) -> Result<Socket, Status> {
-    let own_uid = process::own_uid();
-    let admit = move |peer: &Peer| Principal {
-        user: user_name(peer.uid),
-        uid: Some(peer.uid),
-        via: Via::Socket,
-        role: if peer.uid == 0 || peer.uid == own_uid { Role::Admin } else { Role::Viewer },
-        has_peek: peer.uid == 0 || peer.uid == own_uid,
-    };
-    Socket::listen(path, bell, Box::new(admit)).map_err(|error| {
+    Socket::listen(path, bell).map_err(|error| {
         tell_line(format_args!("error: --control {}: {error}", path.display()));
         Status::Failed
     })
@@ -212,6 +228,8 @@ struct Run<'a> {
     log: Log,
     stats: StatsOut,
     prompt: Option<Prompt>,
+    /// The worst that came of a script that has ended.
+    script: Status,
     server: Option<Server>,
     bell: Bell,
     /// A reload that a signal asked for.
@@ -300,10 +318,7 @@ impl Run<'_> {
                     tell(&reply.result);
                     tell(&reply.remarks);
                 }
-                if self.prompt.as_ref().is_some_and(|prompt| prompt.waits_for == Some(ticket)) {
-                    self.show(&reply);
-                    self.prompt.iter_mut().for_each(|prompt| prompt.answer(ticket));
-                }
+                self.answer(ticket, &reply);
             }
             if let Some(end) = tick.end {
                 return end;
@@ -321,49 +336,73 @@ impl Run<'_> {
         }
     }
 
+    /// Prints the answer to a line of the prompt that had to wait.
+    fn answer(&mut self, ticket: Ticket, reply: &Reply) {
+        let Some(mut prompt) = self.prompt.take() else { return };
+        if prompt.waits_for.take_if(|waiting| *waiting == ticket).is_some() {
+            self.answer_now(&mut prompt, reply);
+        }
+        self.prompt = Some(prompt);
+    }
+
     /// Answers the lines that were typed, each when the one before it is answered, for at most [`LINES_LIMIT`].
     fn obey(&mut self) {
         let Some(mut prompt) = self.prompt.take() else { return };
+        prompt.look();
+        prompt.complete(|line| self.session.complete(line));
         let until = Instant::now() + LINES_LIMIT;
-        while Instant::now() < until && has_room() {
+        while Instant::now() < until && has_room() && !self.session.is_quit() {
             // `cancel` does not wait: it takes back the change that is planned
-            if let Some(ticket) = prompt.waits_for
-                && prompt.lines.take_if(TAKE_BACK)
-                && let Some(reply) = self.session.cancel(ticket)
+            if prompt.is_taken_back()
+                && let Some(reply) = prompt.waits_for.and_then(|ticket| self.session.cancel(ticket))
             {
-                self.show(&reply);
-                prompt.answer(ticket);
+                prompt.waits_for = None;
+                self.answer_now(&mut prompt, &reply);
             }
             if prompt.waits_for.is_some() {
                 break;
             }
-            match prompt.lines.take() {
-                Ok(Line::TooLong) => prompt.refuse_too_long(),
-                Ok(Line::Whole(line)) => {
-                    match self.session.handle(&prompt.principal, Request::line(line)) {
-                        Answer::Now(reply) => {
-                            self.show(&reply);
-                            prompt.show();
-                        }
+            match prompt.take() {
+                Ok(Line::TooLong) => self.answer_now(&mut prompt, &Prompt::too_long()),
+                Ok(Line::Whole(line)) if is_exit(&line) => return self.leave(prompt),
+                Ok(Line::Whole(line)) => match Prompt::own_answer(&line) {
+                    Some(reply) => self.answer_now(&mut prompt, &reply),
+                    None => match self.session.handle(&prompt.principal, Request::line(line)) {
+                        Answer::Now(reply) => self.answer_now(&mut prompt, &reply),
                         Answer::Later(ticket) => prompt.waits_for = Some(ticket),
-                    }
-                }
+                    },
+                },
                 Err(TryRecvError::Empty) => break,
-                // a script has said all it had to say
-                Err(TryRecvError::Disconnected) => {
-                    // others may yet say something by the socket
-                    if self.server.is_none() {
-                        self.session.leave();
-                    }
-                    return;
-                }
+                Err(TryRecvError::Disconnected) => return self.leave(prompt),
             }
         }
         self.prompt = Some(prompt);
     }
 
+    /// Prints the answer to a line; after `quit` none follows.
+    fn answer_now(&self, prompt: &mut Prompt, reply: &Reply) {
+        self.show(reply);
+        prompt.note(reply);
+        if !self.session.is_quit() {
+            prompt.show();
+        }
+    }
+
+    /// A script has said all it had to say, or the user leaves.
+    fn leave(&mut self, prompt: Prompt) {
+        self.script = prompt.status();
+        // others may yet say something by the socket
+        if self.server.is_none() {
+            self.session.leave();
+        }
+    }
+
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
+        // the terminal is as it was before the last words
+        if let Some(prompt) = self.prompt.take() {
+            self.script = prompt.status();
+        }
         let Outcome { last, alarms, is_well } = self.session.end(end);
         self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
@@ -379,7 +418,7 @@ impl Run<'_> {
         for alarm in alarms {
             tell_line(self.log.line(now_ns, Level::Error, &alarm.to_string()));
         }
-        if is_well && self.stats.is_whole() { Status::Done } else { Status::Failed }
+        if is_well && self.stats.is_whole() { self.script } else { Status::Failed }
     }
 }
 
@@ -388,99 +427,6 @@ impl Run<'_> {
 fn due_after(due: Instant, now: Instant, interval: Duration) -> Instant {
     let late = now.saturating_duration_since(due).as_nanos() % interval.as_nanos().max(1);
     now + interval - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX))
-}
-
-/// Standard input, as a front end of the session.
-struct Prompt {
-    lines: Lines,
-    principal: Principal,
-    /// The line that is not answered yet.
-    waits_for: Option<Ticket>,
-    is_terminal: bool,
-}
-
-/// Typed while a change is planned, gives it up.
-const TAKE_BACK: &[u8] = b"cancel";
-
-impl Prompt {
-    fn new(bell: Bell) -> std::io::Result<Self> {
-        if fault::strikes("start.prompt") {
-            return Err(std::io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Self {
-            lines: Lines::of(std::io::stdin(), bell)?,
-            principal: Principal::at_prompt(process::own_uid()),
-            waits_for: None,
-            is_terminal: std::io::stdin().is_terminal(),
-        })
-    }
-
-    fn show(&self) {
-        if self.is_terminal {
-            tell("tapline> ");
-        }
-    }
-
-    /// The line is answered under another ticket.
-    fn rename(&mut self, old: Ticket, new: Ticket) {
-        if self.waits_for == Some(old) {
-            self.waits_for = Some(new);
-        }
-    }
-
-    /// The line is answered.
-    fn answer(&mut self, ticket: Ticket) {
-        if self.waits_for.take_if(|waiting| *waiting == ticket).is_some() {
-            self.show();
-        }
-    }
-
-    fn refuse_too_long(&self) {
-        tell_line(format_args!("error: the line is longer than {MOST_BYTES} bytes; it was passed over"));
-        self.show();
-    }
-
-    /// Takes commands that add to the file's plan, until `start`. An `Err` ends the command: `quit`, a signal or the end of the input came first.
-    fn until_start(&mut self, draft: &mut Draft, signals: &Signals) -> Result<(), Status> {
-        if draft.is_started() {
-            return Ok(());
-        }
-        self.show();
-        while !signals.is_ended() && !draft.is_quit() && !draft.is_started() {
-            signals.alive();
-            let (reply, line) = draft.tick();
-            line.iter().for_each(tell_line);
-            let cancelled =
-                (self.waits_for.is_some() && self.lines.take_if(TAKE_BACK)).then(|| draft.cancel());
-            if let Some(reply) = reply.or(cancelled.flatten()) {
-                print(reply.result);
-                tell(reply.remarks);
-                self.waits_for = None;
-                if !draft.is_started() {
-                    self.show();
-                }
-                continue;
-            }
-            if self.waits_for.is_some() || !has_room() {
-                std::thread::sleep(TICK);
-                continue;
-            }
-            match self.lines.take() {
-                Ok(Line::TooLong) => self.refuse_too_long(),
-                Ok(Line::Whole(line)) => match draft.handle(line) {
-                    Answer::Now(reply) => {
-                        print(reply.result);
-                        tell(reply.remarks);
-                        self.show();
-                    }
-                    Answer::Later(ticket) => self.waits_for = Some(ticket),
-                },
-                Err(TryRecvError::Empty) => std::thread::sleep(TICK),
-                Err(TryRecvError::Disconnected) => return Err(Status::Done),
-            }
-        }
-        if draft.is_started() { Ok(()) } else { Err(Status::Done) }
-    }
 }
 
 #[cfg(test)]

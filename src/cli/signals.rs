@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals as Handled;
 
 use super::Status;
-use super::output::tell_line;
+use super::output::{restore_terminal, tell_line};
 use crate::broker::DRAIN_LIMIT;
 use tapline_fault as fault;
 use tapline_kernel::process;
@@ -153,6 +153,7 @@ impl State {
             tell_line(format_args!("error: ended at once for a signal: {why}"));
             // standard error has a moment to take that
             std::thread::sleep(LOOK);
+            restore_terminal();
             process::end_at_once(Status::Failed as u8);
         }
     }

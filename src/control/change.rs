@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::audit::gate::Passage;
 use super::receipt::Objects;
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
@@ -17,8 +18,9 @@ use tapline_api::request::Reply;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
-use tapline_lang::ast::session::SessionCommand;
+use tapline_lang::ast::session::{SessionCommand, TokenCommand};
 use tapline_lang::diagnostic::{Diagnostic, Severity};
+use tapline_lang::files::NoFiles;
 use tapline_lang::lexer::Variables;
 use tapline_lang::{self as lang, Parsed};
 
@@ -54,6 +56,11 @@ pub struct Planned {
 impl Pipeline {
     pub fn new(parsed: Parsed) -> Self {
         Self(Arc::new(parsed))
+    }
+
+    /// Returns the role that a line needs, which may be wrong; the files that it names are not read.
+    pub fn role_of(&self, line: &[u8]) -> Role {
+        lang::parse_onto(&self.0, line, &NoFiles).role
     }
 
     pub fn parsed(&self) -> &Parsed {
@@ -114,15 +121,10 @@ impl Pipeline {
                         command.span,
                         format!("`{words}` cannot stand in a change of the plan"),
                     )
-                    .label("expected rules and filters alone: they are taken up at once")
+                    .label("expected commands that change the plan: they are taken up at once")
                     .help("type it on a line of its own"),
                 ),
-                about if about.is_taken_up() => {}
-                _ => diagnostics.push(
-                    Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
-                        .label("a running plan keeps its settings, ports, tools, groups and wires")
-                        .help("quit, change the file and run it"),
-                ),
+                About::Settings | About::Access | About::Objects(_) => {}
             }
         }
         if diagnostics.has_errors() {
@@ -248,6 +250,8 @@ pub struct Planning {
 
 enum Stage {
     Plans(Work<Result<Made, Reply>>),
+    /// Its record is being written.
+    Made(Made),
     /// The workers have been given the plan.
     Swaps(Box<Taken>),
     Over,
@@ -284,7 +288,58 @@ pub enum Progress {
     Refused(Reply),
 }
 
+/// Returns whether the audit log has a record of such commands.
+pub(super) fn are_recorded(commands: &[Command]) -> bool {
+    commands.iter().any(|command| !matches!(command, Command::Show(_)))
+}
+
+/// Returns whether the audit log has a record of such a command. The plans that some bring have one of their own.
+pub(super) fn is_recorded(command: &SessionCommand) -> bool {
+    match command {
+        SessionCommand::Confirm(_)
+        | SessionCommand::Save(_)
+        | SessionCommand::Reopen
+        | SessionCommand::Token(TokenCommand::Create { .. } | TokenCommand::Revoke(_)) => true,
+        SessionCommand::Reload(_)
+        | SessionCommand::Rollback(_)
+        | SessionCommand::ShowHistory
+        | SessionCommand::ShowDrift
+        | SessionCommand::ShowDiff { .. }
+        | SessionCommand::Token(TokenCommand::List) => false,
+    }
+}
+
+impl Made {
+    fn is_recorded(&self) -> bool {
+        match self {
+            Made::Planned(_) => true,
+            Made::Others(commands, _) => are_recorded(commands),
+            Made::Session(command) => is_recorded(command),
+        }
+    }
+
+    /// Returns the text of all commands, where they make a plan.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Made::Planned(planned) => Some(&planned.text),
+            Made::Others(..) | Made::Session(_) => None,
+        }
+    }
+}
+
 impl What {
+    /// Returns what was typed, where somebody did.
+    pub fn typed(&self) -> Option<Vec<u8>> {
+        match self {
+            What::Line(line) => Some(line.clone()),
+            What::Change(Change { accepted, typed }) => {
+                let (_, source) = typed.sources.iter().nth(accepted.sources.len())?;
+                Some(source.text().as_bytes().to_vec())
+            }
+            What::File { .. } | What::Text { .. } => None,
+        }
+    }
+
     /// Reads and plans it.
     ///
     /// # Errors
@@ -336,7 +391,7 @@ impl Planning {
 
     /// Returns whether nothing has changed yet: it may be given up.
     pub fn is_planned(&self) -> bool {
-        matches!(self.stage, Stage::Plans(_))
+        matches!(self.stage, Stage::Plans(_) | Stage::Made(_))
     }
 
     /// Gives it up.
@@ -345,13 +400,34 @@ impl Planning {
     }
 
     /// Looks how far it is, and gives the workers a plan that is ready.
-    pub fn advance(&mut self, broker: &mut Broker, pipeline: &mut Pipeline) -> Progress {
+    /// `pass` says of the text of the plan that it brings, if it brings one, whether it may take effect.
+    pub fn advance(
+        &mut self,
+        broker: &mut Broker,
+        pipeline: &mut Pipeline,
+        pass: impl FnOnce(Option<&str>) -> Passage,
+    ) -> Progress {
+        if matches!(self.stage, Stage::Plans(_)) && broker.is_retiring() {
+            return Progress::Waits(None);
+        }
         if let Stage::Plans(work) = &mut self.stage {
-            let made = match work.look() {
+            self.stage = match work.look() {
                 Look::Waits(line) => return Progress::Waits(line),
-                Look::Done(Ok(Ok(made))) => made,
+                Look::Done(Ok(Ok(made))) => Stage::Made(made),
                 Look::Done(Ok(Err(refusal))) => return Progress::Refused(refusal),
                 Look::Done(Err(_)) => return Progress::Refused(not_planned()),
+            };
+        }
+        if let Stage::Made(made) = &self.stage {
+            if !self.is_dry_run && made.is_recorded() {
+                match pass(made.text()) {
+                    Passage::Waits => return Progress::Waits(None),
+                    Passage::Closed(refusal) => return Progress::Refused(refusal),
+                    Passage::Free => {}
+                }
+            }
+            let Stage::Made(made) = std::mem::replace(&mut self.stage, Stage::Over) else {
+                return Progress::Waits(None);
             };
             let planned = match made {
                 Made::Planned(planned) => *planned,
@@ -380,7 +456,7 @@ impl Planning {
         broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Swaps(taken) => Progress::Done(taken),
-            Stage::Plans(_) | Stage::Over => Progress::Waits(None),
+            Stage::Plans(_) | Stage::Made(_) | Stage::Over => Progress::Waits(None),
         }
     }
 

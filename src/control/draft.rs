@@ -1,6 +1,7 @@
 //! Commands before `start`: they add to the file's plan, and nothing runs yet.
 
 use super::change::{Pipeline, Planned, given_up, no_thread, not_planned};
+use super::complete::{Completion, complete};
 use super::session::{Answer, Ticket};
 use super::work::{Look, Work};
 use crate::plan::value::Action;
@@ -35,6 +36,11 @@ impl Draft {
     /// Takes the commands and their plan.
     pub fn into_parts(self) -> (Pipeline, Plan) {
         (self.pipeline, self.plan)
+    }
+
+    /// Says what may stand at the end of a line.
+    pub fn complete(&self, line: &str) -> Completion {
+        complete(line, self.pipeline.parsed(), &self.plan)
     }
 
     /// Reads a line. A further one is taken when this one is answered.
@@ -72,7 +78,7 @@ impl Draft {
             Command::Show(Show::Plan) => Reply::done(describe::plan(&self.plan)),
             Command::Show(Show::Config) => Reply::done(tapline_lang::text(&self.pipeline.parsed().file)),
             Command::Show(_) => Reply::done("not started; `show plan` shows what would run\n"),
-            Command::Stop | Command::ClearStats => Reply::done(""),
+            Command::Stop | Command::ClearStats => Reply::done("not started\n"),
             _ => return None,
         })
     }

@@ -35,9 +35,19 @@ impl Lines {
     /// # Errors
     /// If there is no further thread.
     pub fn of(stream: impl io::Read + Send + 'static, bell: Bell) -> io::Result<Self> {
+        let mut stream = io::BufReader::new(stream);
+        // an error ends the stream as its end does
+        Self::by(move || next_line(&mut stream, MOST_BYTES).ok().flatten(), bell)
+    }
+
+    /// Begins to take the lines that `read` gives, until it gives none; the bell is rung for each line and at the end.
+    ///
+    /// # Errors
+    /// If there is no further thread.
+    pub fn by(read: impl FnMut() -> Option<Line> + Send + 'static, bell: Bell) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(MOST_LINES);
         std::thread::Builder::new().name("lines".to_owned()).spawn(move || {
-            send_lines(io::BufReader::new(stream), &sender, &bell);
+            send_lines(read, &sender, &bell);
             drop(sender);
             bell.ring();
         })?;
@@ -62,9 +72,9 @@ impl Lines {
     }
 }
 
-/// Sends the lines of `stream` until it ends or nobody takes them. An error ends it as its end does.
-fn send_lines(mut stream: impl BufRead, lines: &SyncSender<Line>, bell: &Bell) {
-    while let Ok(Some(line)) = next_line(&mut stream, MOST_BYTES) {
+/// Sends the lines that `read` gives, until it gives none or nobody takes them.
+fn send_lines(mut read: impl FnMut() -> Option<Line>, lines: &SyncSender<Line>, bell: &Bell) {
+    while let Some(line) = read() {
         if lines.send(line).is_err() {
             return;
         }

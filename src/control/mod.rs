@@ -4,10 +4,16 @@
 //! nothing here waits for a reader, a writer or a file.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// Who somebody is.
+pub mod access;
+/// The log of what was asked for.
+pub mod audit;
 /// Wakes the session.
 pub mod bell;
 /// Commands typed later -> a plan after the running one.
 pub mod change;
+/// What may stand at the end of a line.
+pub mod complete;
 /// Commands before `start`.
 pub mod draft;
 /// The plans that were in force.
@@ -26,6 +32,10 @@ pub mod serve;
 pub mod session;
 /// The control socket.
 pub mod socket;
+/// The folder of what outlives a broker.
+pub mod state;
+/// Secrets that stand for a role.
+pub mod tokens;
 /// Plans that are made on a thread of their own.
 pub mod work;
 

@@ -76,6 +76,7 @@ pub struct Objects {
     pub wires: Fates,
     pub rules: Fates,
     pub filters: Fates,
+    pub access: Fates,
     pub settings: Fates,
 }
 
@@ -149,11 +150,12 @@ impl Objects {
             Subject::Wire(name) => (&mut self.wires, name.clone()),
             Subject::Filter(name) => (&mut self.filters, name.clone()),
             Subject::Rule(priority) => (&mut self.rules, priority.to_string()),
+            Subject::Access(grantee) => (&mut self.access, grantee.clone()),
         }
     }
 
     /// Lists the kinds in the order in which people read them.
-    fn all(&self) -> [(&'static str, &Fates); 7] {
+    fn all(&self) -> [(&'static str, &Fates); 8] {
         [
             ("settings", &self.settings),
             ("ports", &self.ports),
@@ -162,6 +164,7 @@ impl Objects {
             ("wires", &self.wires),
             ("filters", &self.filters),
             ("rules", &self.rules),
+            ("access", &self.access),
         ]
     }
 }
@@ -174,7 +177,8 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
     let wires = plan.wires.iter().map(|wire| Subject::Wire(wire.name.clone()));
     let filters = plan.filters.iter().map(|filter| Subject::Filter(filter.name.clone()));
     let rules = plan.rules.iter().map(|rule| Subject::Rule(rule.priority));
-    ports.chain(tools).chain(groups).chain(wires).chain(filters).chain(rules).collect()
+    let access = plan.access.iter().map(|grant| Subject::Access(grant.grantee()));
+    ports.chain(tools).chain(groups).chain(wires).chain(filters).chain(rules).chain(access).collect()
 }
 
 fn subjects_has(plan: &Plan, subject: &Subject) -> bool {
@@ -186,6 +190,7 @@ fn subjects_has(plan: &Plan, subject: &Subject) -> bool {
         Subject::Wire(name) => plan.wires.iter().any(|wire| wire.name == *name),
         Subject::Filter(name) => plan.filters.iter().any(|filter| filter.name == *name),
         Subject::Rule(priority) => plan.rules.iter().any(|rule| rule.priority == *priority),
+        Subject::Access(grantee) => plan.access.iter().any(|grant| grant.grantee() == *grantee),
     }
 }
 

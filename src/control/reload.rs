@@ -35,6 +35,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Says the command that brings the plan, as the audit log shows it.
+    pub fn command(&self) -> String {
+        match self {
+            Cause::Commands => String::new(),
+            Cause::Reload { path, reload } => {
+                let confirm = reload
+                    .confirm
+                    .map_or(String::new(), |time| format!(" confirm {}s", time.as_secs_f64()));
+                format!("reload {}{confirm}", path.display())
+            }
+            Cause::Rollback { to, why } => format!("rollback {to} # {why}"),
+        }
+    }
+
     /// Says what brings the plan, as the history shows it.
     fn origin(&self) -> String {
         match self {

@@ -59,7 +59,7 @@ impl Server {
     }
 
     fn handle(&mut self, session: &mut Session, client: ClientId, line: Line) {
-        let Some(principal) = self.socket.principal(client) else { return };
+        let Some(mut caller) = self.socket.caller(client) else { return };
         let Line::Whole(line) = line else {
             let most = super::socket::MOST_LINE_BYTES;
             let reply = Reply::refused(format!(
@@ -72,6 +72,17 @@ impl Server {
             Ok(read) => read,
             Err(wrong) => return self.socket.answer(client, wrong),
         };
+        if let Call::Hello(Some(token)) = &call {
+            match session.sign_in(&caller, token) {
+                Ok(shown) => {
+                    self.socket.sign_in(client, shown.clone());
+                    caller.token = Some(shown);
+                }
+                Err(refusal) => return self.socket.answer(client, rpc::reply(&form, &refusal)),
+            }
+        }
+        // anew for each request: what was taken back counts at once
+        let principal = session.principal(&caller);
         match call {
             Call::Session(request) => match session.handle(&principal, request) {
                 Answer::Now(reply) => self.socket.answer(client, rpc::reply(&form, &reply)),
@@ -79,7 +90,7 @@ impl Server {
                     self.pending.insert(ticket, (client, form));
                 }
             },
-            Call::Hello => self.socket.answer(client, rpc::result(&form, hello(session, &principal))),
+            Call::Hello(_) => self.socket.answer(client, rpc::result(&form, hello(session, &principal))),
             Call::Subscribe(subscribe) => self.subscribe(session, client, &form, &subscribe),
             Call::Exit => {
                 self.socket.answer(client, rpc::reply(&form, &Reply::done("")));

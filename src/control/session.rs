@@ -6,17 +6,23 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::change::{Order, Pipeline, Planning, Progress, Typed, What};
+use super::access::{Caller, Judge};
+use super::audit::Audit;
+use super::audit::gate::Gate;
+use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded, is_recorded};
+use super::complete::{Completion, complete};
 use super::history::{History, lines_that_differ};
 use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
+use super::tokens::{Shown, Tokens};
 use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
+use crate::plan::identity::plan_hash;
 use crate::plan::value::Action;
 use crate::report::events::Events;
 use crate::report::log::rfc3339;
@@ -25,9 +31,10 @@ use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::Get;
+use tapline_api::words::{ErrorKind, Get, Role};
 use tapline_dpdk::clock;
-use tapline_lang::ast::session::{Reload, SessionCommand};
+use tapline_kernel::process::own_uid;
+use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
 use tapline_lang::ast::{Command, Show};
 
 /// Names a request whose answer comes later.
@@ -92,6 +99,10 @@ pub struct Session {
     /// The plans that were in force.
     versions: Versions,
     origin: Origin,
+    audit: Audit,
+    tokens: Arc<Mutex<Tokens>>,
+    /// Tokens that are being written.
+    token_errand: Option<Ticket>,
     /// A change of the plan that is on its way.
     current: Option<Current>,
     /// Changes that wait for their turn.
@@ -124,6 +135,7 @@ struct Current {
     cause: Cause,
     is_dry_run: bool,
     planning: Planning,
+    gate: Gate,
 }
 
 /// Since when no packet came.
@@ -148,6 +160,7 @@ impl Session {
         let text = tapline_lang::text(&pipeline.parsed().file);
         let from =
             origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
+        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name);
         let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
         Self {
             name,
@@ -156,6 +169,9 @@ impl Session {
             broker,
             versions: Versions::new(history),
             origin,
+            audit,
+            tokens: Arc::default(),
+            token_errand: None,
             current: None,
             waiting: VecDeque::new(),
             errands: Vec::new(),
@@ -170,8 +186,39 @@ impl Session {
         }
     }
 
+    /// Goes by these tokens.
+    pub fn take_tokens(&mut self, tokens: Tokens) {
+        *self.tokens() = tokens;
+    }
+
+    /// The tokens are whole between any two statements.
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says who a caller is by now, and what he may ask for.
+    pub fn principal(&self, caller: &Caller) -> Principal {
+        let (tokens, own_uid) = (self.tokens(), own_uid());
+        let grants = &self.broker.plan().access;
+        Judge { grants, tokens: &tokens, own_uid, now_ns: clock::now_ns() }.principal(caller)
+    }
+
+    /// Takes a token that a caller shows.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn sign_in(&mut self, caller: &Caller, token: &str) -> Result<Shown, Reply> {
+        let shown = self.tokens().shown(token, clock::now_ns());
+        let caller = Caller { token: shown.clone(), ..caller.clone() };
+        let by = self.principal(&caller);
+        const WRONG: &str = "the token is wrong, was taken back, or is over";
+        self.audit.signed_in(&by, shown.is_none().then_some(WRONG));
+        shown.ok_or_else(|| Reply::error(ErrorKind::Forbidden, format!("error: {WRONG}\n")))
+    }
+
     /// Does what the file asks for once everything is set up; packets are received from then on.
     pub fn begin(&mut self, actions: &[Action]) -> Reply {
+        self.audit.run("start", &self.versions.history().current().hash);
         let is_started = actions.contains(&Action::Start);
         let start = [Action::Start];
         let rest = if is_started { &[][..] } else { &start };
@@ -213,8 +260,21 @@ impl Session {
         match request {
             Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
             Request::Get { what, since } => Answer::Now(self.get(what, since)),
-            Request::Complete { .. } => Answer::Now(Reply::done("")),
+            Request::Complete { line } => {
+                let value = json!(self.complete(&line)).to_string();
+                Answer::Now(Reply { value: Some(value.clone()), ..Reply::done(value) })
+            }
         }
+    }
+
+    /// Says what may stand at the end of a line.
+    pub fn complete(&self, line: &str) -> Completion {
+        complete(line, self.pipeline.parsed(), self.broker.plan())
+    }
+
+    /// Returns whether `quit` was said.
+    pub fn is_quit(&self) -> bool {
+        self.is_quit
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
@@ -228,13 +288,26 @@ impl Session {
                 self.submit(Cause::Commands, order(What::Line(line)))
             }
             Ok(Typed::Change(change)) => self.submit(Cause::Commands, order(What::Change(change))),
+            // its record is to be written first
+            Ok(Typed::Session(command)) if self.audit.is_on() && is_recorded(&command) => {
+                self.submit(Cause::Commands, order(What::Line(line)))
+            }
+            Ok(Typed::Others(commands, _)) if self.audit.is_on() && are_recorded(&commands) => {
+                self.submit(Cause::Commands, order(What::Line(line)))
+            }
             Ok(Typed::Session(command)) => self.obey(by, command, is_dry_run),
             Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
-            Err(refusal) => Answer::Now(refusal),
+            Err(refusal) => {
+                if self.audit.is_on() && self.pipeline.role_of(&line) > Role::Viewer {
+                    let gate = Gate::new(by, line, &self.versions.history().current().hash);
+                    gate.answered(&mut self.audit, &refusal);
+                }
+                Answer::Now(refusal)
+            }
         }
     }
 
@@ -259,6 +332,9 @@ impl Session {
                 })
             }
             SessionCommand::ShowDiff { old, new } => self.show_diff(old, new),
+            SessionCommand::Token(TokenCommand::List) => Reply::done(self.tokens().list(clock::now_ns())),
+            SessionCommand::Token(_) if is_dry_run => Reply::done(""),
+            SessionCommand::Token(command) => return self.change_tokens(command),
         };
         Answer::Now(reply)
     }
@@ -305,6 +381,38 @@ impl Session {
         let name = format!("plan {}", version.id);
         let what = What::Text { name, text: version.text.clone(), outputs: self.origin.outputs.clone() };
         Ok((Cause::Rollback { to: version.id, why: why.to_owned() }, what))
+    }
+
+    /// Makes a token or takes one back, by a thread that may wait for a disk.
+    fn change_tokens(&mut self, command: TokenCommand) -> Answer {
+        if self.errands.iter().any(|(ticket, _)| Some(*ticket) == self.token_errand) {
+            let text = "error: another token is being written; try again\n";
+            return Answer::Now(Reply::error(ErrorKind::Busy, text));
+        }
+        let mut tokens = self.tokens().clone();
+        let reply = match tokens.obey(command, clock::now_ns()) {
+            Ok(text) => Reply::done(text),
+            Err(why) => return Answer::Now(Reply::failed(format!("error: {why}\n"))),
+        };
+        let shared = Arc::clone(&self.tokens);
+        let written = Work::begin(move |_| {
+            if let Err(error) = tokens.write() {
+                return Reply::failed(format!(
+                    "error: the tokens cannot be kept: {error}; they stay as they are\n"
+                ));
+            }
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = tokens;
+            reply
+        });
+        match written {
+            Ok(work) => {
+                let ticket = self.ticket();
+                self.errands.push((ticket, work));
+                self.token_errand = Some(ticket);
+                Answer::Later(ticket)
+            }
+            Err(error) => Answer::Now(super::change::no_thread(error)),
+        }
     }
 
     /// Writes the commands in force to a file, by a thread that nobody waits for.
@@ -356,9 +464,11 @@ impl Session {
             }
         }
         let (by, is_dry_run) = (order.by.clone(), order.is_dry_run);
+        let command = order.what.typed().unwrap_or_else(|| cause.command().into_bytes());
+        let gate = Gate::new(&by, command, &self.versions.history().current().hash);
         match Planning::begin(order, &self.pipeline, Arc::clone(self.broker.plan())) {
             Ok(planning) => {
-                self.current = Some(Current { ticket, by, cause, is_dry_run, planning });
+                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate });
                 None
             }
             Err(reply) => Some((ticket, reply)),
@@ -446,6 +556,7 @@ impl Session {
     pub fn tick(&mut self) -> Tick {
         let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
+        self.audit.events().into_iter().for_each(|event| self.broker.record(event));
         self.broker.watch();
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
@@ -503,7 +614,13 @@ impl Session {
             None => true,
         });
         if let Some(mut current) = self.current.take() {
-            match current.planning.advance(&mut self.broker, &mut self.pipeline) {
+            let plan = Arc::clone(self.broker.plan());
+            let pass = |text: Option<&str>| {
+                let is_required = plan.settings.requires_audit(&plan.access);
+                let after = text.filter(|_| self.audit.is_on()).map(plan_hash);
+                current.gate.pass(&mut self.audit, after.as_deref(), is_required)
+            };
+            match current.planning.advance(&mut self.broker, &mut self.pipeline, pass) {
                 Progress::Waits(line) => {
                     tick.progress = line;
                     self.current = Some(current);
@@ -524,10 +641,13 @@ impl Session {
 
     /// Answers a change that has come to its end; `None` where a command in it is answered later.
     fn finish(&mut self, current: Current, progress: Progress, tick: &mut Tick) -> Option<Reply> {
-        let Current { ticket, by, cause, is_dry_run, .. } = current;
+        let Current { ticket, by, cause, is_dry_run, gate, .. } = current;
         match progress {
             Progress::Waits(_) => None,
             Progress::Refused(reply) => {
+                if by.role > Role::Viewer || reply.error == Some(ErrorKind::Forbidden) {
+                    gate.answered(&mut self.audit, &reply);
+                }
                 if let Cause::Rollback { to, why } = &cause {
                     self.broker.record(Event::RollbackFailed { to: *to, why: why.clone() });
                 }
@@ -585,7 +705,7 @@ impl Session {
     fn carry_out(&mut self, commands: Vec<Command>) -> Reply {
         commands.iter().fold(Reply::done(""), |reply, command| {
             let next = match (action_of(command), command) {
-                (Some(action), _) => self.act(action),
+                (Some(action), _) => answered(action, self.act(action)),
                 (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
                 (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
                 // commands that change the plan do not come here
@@ -613,7 +733,10 @@ impl Session {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) -> Reply {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(()) => Reply::done(""),
+            Ok(()) if is_drained => {
+                Reply::done(format!("tool {tool} is drained: its flows go elsewhere\n"))
+            }
+            Ok(()) => Reply::done(format!("tool {tool} is in service\n")),
             Err(error) => Reply::failed(format!("error: {error}\n")),
         }
     }
@@ -637,6 +760,8 @@ impl Session {
     /// Stops the broker, and judges the run, which ended as `end` says. Why it failed is among the [`events`](Self::events) afterwards.
     pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
+        self.audit.run("stop", &self.versions.history().current().hash);
+        self.audit.end().into_iter().for_each(|event| self.broker.record(event));
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
@@ -678,6 +803,19 @@ fn commands() -> Value {
         json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })
     });
     rows.collect()
+}
+
+/// Says what was done to whoever asked for it; a `show` speaks for itself.
+fn answered(action: Action, reply: Reply) -> Reply {
+    let word = match action {
+        Action::Start => "started\n",
+        Action::Stop if reply.remarks.is_empty() => "stopped; everything was sent\n",
+        Action::Stop => "stopped\n",
+        Action::ClearStats => "statistics cleared\n",
+        Action::Quit => "the broker ends\n",
+        Action::Show(_) => "",
+    };
+    Reply { result: format!("{word}{}", reply.result), ..reply }
 }
 
 /// Returns the action that a command asks for, if it is one that a file may ask for, too.

@@ -35,6 +35,11 @@ pub struct Prober {
 }
 
 impl Prober {
+    /// When probes are sent, and when one is lost.
+    pub fn timing(&self) -> ProbeTiming {
+        self.timing
+    }
+
     /// The first probe is due at once.
     pub fn new(timing: ProbeTiming) -> Self {
         Self {

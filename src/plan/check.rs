@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::access::Grantee;
 use super::devargs::{misspelt_driver, unknown_arguments};
 use super::interfaces::warn_of_interfaces;
 use super::memory::{self, CopiesTo};
@@ -22,6 +23,7 @@ use tapline_filter::analyse;
 use tapline_filter::bpf::verify::Program;
 use tapline_filter::terms::{Term, VlanSet};
 use tapline_lang::Parsed;
+use tapline_lang::ast::access::Grant;
 use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::ast::{Command, Name};
@@ -55,7 +57,40 @@ pub(super) fn warn(
     warn_of_tools(plan, parsed, diagnostics);
     warn_of_ports(resolved, parsed, diagnostics);
     warn_of_interfaces(plan, parsed, surroundings, diagnostics);
+    warn_of_groups(plan, parsed, surroundings, diagnostics);
     Ok(())
+}
+
+/// Warns of groups that are granted something and that the control socket, whose mode is 0660, lets nobody of connect.
+fn warn_of_groups(
+    plan: &Plan,
+    parsed: &Parsed,
+    surroundings: &Surroundings,
+    diagnostics: &mut Diagnostics,
+) {
+    let own = (surroundings.names.own_group)();
+    for grant in &plan.access {
+        let Grantee::Group(group) = grant.to else { continue };
+        let is_place = |command: &Command| match command {
+            Command::AccessGrant(Grant { to, .. }) => {
+                (to.kind, &to.name.value) == (grant.kind, &grant.name)
+            }
+            _ => false,
+        };
+        if group != own
+            && let Some(Command::AccessGrant(Grant { to, .. })) =
+                parsed.file.commands.iter().map(|command| &command.value).rfind(|command| is_place(command))
+        {
+            let message =
+                format!("the control socket lets nobody connect for being in group `{}`", grant.name);
+            let label = format!(
+                "it is made with mode 0660 for group `{}`, that of whoever runs this",
+                (surroundings.names.group_name)(own)
+            );
+            let help = "run Tapline with this group (`Group=` of its unit, or sg(1)), or set the group and the setgid bit of the socket's folder";
+            diagnostics.push(Diagnostic::warning(to.name.span, message).label(label).help(help));
+        }
+    }
 }
 
 /// Warns of arguments that a port's driver does not take, and of names that are nearly a driver's.

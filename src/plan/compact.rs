@@ -64,6 +64,19 @@ pub fn compact(parsed: &mut Parsed) {
                 forget(&mut kept, filters.remove(&name.value));
                 continue;
             }
+            Command::AccessRevoke(grantee) => {
+                let is_granted = |command: &Spanned<Command>| match &command.value {
+                    Command::AccessGrant(grant) => {
+                        grant.to.kind == grantee.kind && grant.to.name.value == grantee.name.value
+                    }
+                    _ => false,
+                };
+                // one by another name of the same user stays, with what takes it back
+                if let Some(place) = kept.iter().rposition(|known| known.as_ref().is_some_and(is_granted)) {
+                    forget(&mut kept, Some(place));
+                    continue;
+                }
+            }
             _ => {}
         }
         kept.push(Some(command));

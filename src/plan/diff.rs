@@ -10,9 +10,10 @@ use std::fmt;
 use std::hash::Hash;
 
 use super::Plan;
+use super::access::{GrantPlan, Grantee};
 use super::value::{
-    CopyPlan, DedupPlan, FilterPlan, GroupPlan, HeartbeatPlan, Output, PortPlan, RulePlan, Settings,
-    ToolPlan, WirePlan,
+    CopyPlan, DedupPlan, FilterPlan, GroupPlan, HeartbeatPlan, IfacePlan, Output, PortPlan, RulePlan,
+    Settings, ToolPlan, WirePlan,
 };
 use crate::health::tool::HealthSpec;
 use tapline_api::words::NameKind;
@@ -36,6 +37,8 @@ pub enum Subject {
     Filter(String),
     /// A rule has its priority for a name.
     Rule(u32),
+    /// What is granted to somebody: `user anna`.
+    Access(String),
 }
 
 impl fmt::Display for Subject {
@@ -48,6 +51,7 @@ impl fmt::Display for Subject {
             Subject::Wire(name) => write!(out, "wire {name}"),
             Subject::Filter(name) => write!(out, "filter {name}"),
             Subject::Rule(priority) => write!(out, "rule {priority}"),
+            Subject::Access(grantee) => write!(out, "access {grantee}"),
         }
     }
 }
@@ -97,6 +101,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         groups,
         filters,
         rules,
+        access,
         // what workers are told follows from all the others; `edits`, `hashes` and `groups` are judged by who uses them
         work: _,
         // asked for once, at the start
@@ -138,8 +143,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     let named = |wire: &WirePlan| wire.name.clone();
     compare(&mut changes, old.wires.iter(), wires.iter(), named, Subject::Wire, &|pair| match pair {
         Pair::Both(old, new) => both.wire_change(old, new),
-        // a port of a wire has buffers of its own
-        Pair::Added(_) | Pair::Removed => Parts::all(Needs::PortInterrupted),
+        Pair::Added(wire) => Parts::all(both.need_of_wire(wire)),
+        Pair::Removed => Parts::all(Needs::Swap),
     });
     let named = |filter: &FilterPlan| filter.name.clone();
     compare(&mut changes, old.filters.iter(), filters.iter(), named, Subject::Filter, &|pair| match pair {
@@ -151,6 +156,15 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     compare(&mut changes, old.rules.iter(), rules.iter(), named, Subject::Rule, &|pair| match pair {
         Pair::Both(old, new) => both.rule_change(old, new),
         Pair::Added(_) | Pair::Removed => Parts::all(Needs::Swap),
+    });
+    // names may be two of one user
+    let named = |grant: &GrantPlan| grant.to.clone();
+    let names: HashMap<Grantee, String> =
+        old.access.iter().chain(access).map(|grant| (grant.to.clone(), grant.grantee())).collect();
+    let subject = |to: Grantee| Subject::Access(names.get(&to).cloned().unwrap_or_default());
+    compare(&mut changes, old.access.iter(), access.iter(), named, subject, &|pair| match pair {
+        Pair::Both(old, new) => grant_change(old, new),
+        Pair::Added(_) | Pair::Removed => Parts::all(Needs::Nothing),
     });
     changes
 }
@@ -183,6 +197,8 @@ pub enum About {
     Nothing,
     Settings,
     Objects(NameKind),
+    /// Who may do what.
+    Access,
 }
 
 /// Says what a command changes.
@@ -219,17 +235,7 @@ pub fn about(command: &Command) -> About {
         | Command::RuleDisable(_)
         | Command::RuleDestroy(_)
         | Command::RuleDestroyAll => About::Objects(NameKind::Rule),
-    }
-}
-
-impl About {
-    /// Returns whether a broker that runs takes such a change.
-    pub fn is_taken_up(self) -> bool {
-        match self {
-            About::Nothing | About::Objects(NameKind::Filter | NameKind::Rule) => true,
-            About::Settings
-            | About::Objects(NameKind::Port | NameKind::Tool | NameKind::Group | NameKind::Wire) => false,
-        }
+        Command::AccessGrant(_) | Command::AccessRevoke(_) => About::Access,
     }
 }
 
@@ -244,18 +250,19 @@ impl Change {
             Subject::Wire(_) => About::Objects(NameKind::Wire),
             Subject::Filter(_) => About::Objects(NameKind::Filter),
             Subject::Rule(_) => About::Objects(NameKind::Rule),
+            Subject::Access(_) => About::Access,
         }
     }
 
-    /// Returns whether a broker that runs takes it up: what rules and filters are about, with what the same rules give to tools
-    /// (thresholds, for their classes) and what is read anew for each plan (the keys of edits).
+    /// Returns whether a broker that runs takes it up: all that stops no port and needs no restart, but for `promiscuous`, which a
+    /// port is told when it starts.
     pub fn is_taken_up(&self) -> bool {
-        let of_rules = ["thresholds", EDITS];
-        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules.contains(what));
-        self.about().is_taken_up() || matches!(self.subject, Subject::Tool(_)) && is_rules
+        self.needs <= Needs::Swap && !self.what.contains(&PROMISCUOUS)
     }
 }
 
+/// The word for whether a port takes frames to others.
+const PROMISCUOUS: &str = "promiscuous";
 /// The word for all edits of a rule or tool.
 const EDITS: &str = "edits";
 
@@ -309,7 +316,7 @@ fn compare<'a, T: 'a, K: Eq + Hash>(
     old: impl Iterator<Item = &'a T>,
     new: impl Iterator<Item = &'a T>,
     key: impl Fn(&T) -> K,
-    subject: fn(K) -> Subject,
+    subject: impl Fn(K) -> Subject,
     judge: &dyn Fn(Pair<'_, T>) -> Parts,
 ) {
     let old: Vec<&T> = old.collect();
@@ -346,6 +353,7 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         timeouts,
         tpids,
         panic_dump,
+        audit,
     } = new;
     let judged = [
         ("burst", *burst == old.burst, Needs::Swap),
@@ -360,6 +368,8 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         // the parser knows them for as long as the program runs
         ("tpid", *tpids == old.tpids, Needs::Restart),
         ("panic-dump", *panic_dump == old.panic_dump, Needs::Swap),
+        // whoever may change the plan is not to choose where that is written
+        ("audit", *audit == old.audit, Needs::Restart),
     ];
     let changed = judged.into_iter().filter(|(_, is_same, _)| !is_same);
     let change = |(key, _, needs)| Change {
@@ -369,6 +379,14 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         needs,
     };
     changed.map(change).collect()
+}
+
+fn grant_change(old: &GrantPlan, new: &GrantPlan) -> Parts {
+    let GrantPlan { to: _, kind: _, name, role, has_peek } = new;
+    Parts::none()
+        .judge("name", *name == old.name, Needs::Nothing)
+        .judge("role", *role == old.role, Needs::Nothing)
+        .judge("peek", *has_peek == old.has_peek, Needs::Nothing)
 }
 
 fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
@@ -386,26 +404,28 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
         replay,
-        // its words are those of `devargs`
-        iface: _,
+        iface,
         is_stopped,
         // what others do with it
         uses: _,
     } = new;
     let interrupted = Needs::PortInterrupted;
-    let parts = match (&old.replay, replay) {
-        (None, None) => Parts::none().judge_being("device", *devargs == old.devargs, interrupted),
-        // the words of a replay are those of its fields
-        (Some(old), Some(new)) => replay_change(old, new),
+    let parts = match (&old.replay, replay, &old.iface, iface) {
+        (None, None, None, None) => {
+            Parts::none().judge_being("device", *devargs == old.devargs, interrupted)
+        }
+        // the words of a replay or an interface are those of its fields
+        (Some(old), Some(new), _, _) => replay_change(old, new),
+        (_, _, Some(old), Some(new)) => iface_change(old, new),
         _ => Parts::none().judge_being("device", false, interrupted),
     };
     parts
-        .judge("rxq", *rxq == old.rxq, interrupted)
+        .judge(if iface.is_some() { "queues" } else { "rxq" }, *rxq == old.rxq, interrupted)
         .judge("txq", *txq == old.txq, interrupted)
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
         .judge("mtu", *mtu == old.mtu, interrupted)
-        .judge("promiscuous", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
+        .judge(PROMISCUOUS, *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, interrupted)
@@ -420,6 +440,18 @@ fn replay_change(old: &ReplayPlan, new: &ReplayPlan) -> Parts {
         .judge_being("speed", *speed == old.speed, interrupted)
         .judge_being("loop", *passes == old.passes, interrupted)
         .judge_being("maxgap", *max_gap_ns == old.max_gap_ns, interrupted)
+}
+
+/// An interface begins anew whatever is changed of it.
+fn iface_change(old: &IfacePlan, new: &IfacePlan) -> Parts {
+    let IfacePlan { interface, takes_outgoing, ends_offloads, wants_nic_times, ring_bytes } = new;
+    let interrupted = Needs::PortInterrupted;
+    Parts::none()
+        .judge_being("device", *interface == old.interface, interrupted)
+        .judge_being("outgoing", *takes_outgoing == old.takes_outgoing, interrupted)
+        .judge_being("offloads", *ends_offloads == old.ends_offloads, interrupted)
+        .judge_being("time", *wants_nic_times == old.wants_nic_times, interrupted)
+        .judge_being("buffer", *ring_bytes == old.ring_bytes, interrupted)
 }
 
 fn filter_change(old: &FilterPlan, new: &FilterPlan) -> Parts {
@@ -475,9 +507,17 @@ impl Both<'_> {
         let name = port_of(self.new, port);
         let before = self.old.ports.iter().find(|port| port.name == name);
         match before {
-            Some(port) if !port.uses.is_sent_to() => Needs::PortInterrupted,
+            // one that nobody sends on has a transmit queue all the same, unless it was told to have none
+            Some(port) if port.txq == Some(0) => Needs::PortInterrupted,
             Some(_) | None => Needs::Swap,
         }
+    }
+
+    /// What a wire needs that comes: a port of a wire has buffers and transmit queues of its own.
+    fn need_of_wire(&self, wire: &WirePlan) -> Needs {
+        let runs = |name: &&str| self.old.ports.iter().any(|port| port.name == **name);
+        let names = ports_of(self.new, &wire.ports);
+        if names.iter().any(runs) { Needs::PortInterrupted } else { Needs::Swap }
     }
 
     fn tool_change(&self, old: &ToolPlan, new: &ToolPlan) -> Parts {

@@ -215,6 +215,9 @@ impl Table {
         for (flag, path) in &parsed.outputs {
             table.writes(path, format!("is written by `{flag}`"), Place::CommandLine);
         }
+        if let Some(Spanned { value: path, span }) = definitions.audit {
+            table.writes(path, "is written by `set audit`".to_owned(), Place::Text(*span));
+        }
         for port in &definitions.ports {
             table.add_port(port, &parsed.sources);
         }

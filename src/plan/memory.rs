@@ -43,6 +43,13 @@ pub fn port_pool(run: Run<'_>, port: PortId) -> u32 {
     }
 }
 
+/// Mbufs for tools that come while a plan runs which may be changed, beside those for `waiting` copies: a quarter of these, and one
+/// tool of default queue at the least.
+pub fn reserve(run: Run<'_>, waiting: u32) -> u32 {
+    let least = EgressPlan::DEFAULT_QUEUE as u32;
+    if run.options.is_changeable && waiting > 0 { (waiting / 4).max(least) } else { 0 }
+}
+
 /// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
 pub fn shared_pool(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
     let plan = run.plan;
@@ -52,13 +59,25 @@ pub fn shared_pool(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
         waiting = waiting.max(waiting_from(run, port));
         count += 1;
     }
+    let waiting = waiting.saturating_add(reserve(run, waiting));
     if count == 0 { 0 } else { own.saturating_add(waiting).max(least(plan, count)) }
+}
+
+/// The least mbufs of a pool that several ports share, without those for tools that may come.
+pub fn shared_need(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
+    let (mut own, mut waiting) = (0u32, 0);
+    for port in ports.filter(|&port| run.plan.ports[port].rxq != Some(0)) {
+        own = own.saturating_add(received(run.plan, port));
+        waiting = waiting.max(waiting_from(run, port));
+    }
+    own.saturating_add(waiting)
 }
 
 /// Mbufs that a pool of the port's own must have, so that its packets may wait wherever they can.
 pub fn port_need(run: Run<'_>, port: PortId) -> u32 {
     let plan = run.plan;
-    received(plan, port).saturating_add(waiting_from(run, port))
+    let waiting = waiting_from(run, port);
+    received(plan, port).saturating_add(waiting).saturating_add(reserve(run, waiting))
 }
 
 /// Mbufs that a port needs to receive at all, with so many receive queues.
@@ -122,7 +141,8 @@ pub fn copy_pool(run: Run<'_>, to: CopiesTo) -> u32 {
     let need = copy_need(run, to);
     match plan.settings.mempool {
         Some(said) if need > 0 => said.max(copies_at_once(run, to)),
-        _ => need,
+        Some(_) => need,
+        None => need.saturating_add(reserve(run, need)),
     }
 }
 

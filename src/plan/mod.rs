@@ -1,5 +1,7 @@
 //! Pipeline file -> plan: names become ids, mistakes become diagnostics, rules become steps that lcores run.
 
+/// Who may do what.
+pub mod access;
 /// Warnings: what is most likely not meant.
 mod check;
 /// Commands -> fewer commands that say the same.

@@ -1,4 +1,4 @@
-//! The surroundings that planning goes by besides the text: the time, time zones, random bytes, files, and the kernel's interfaces.
+//! The surroundings that planning goes by besides the text: the time, time zones, random bytes, files, users and groups, and the kernel's interfaces.
 //!
 //! Parser and planner read none of these by themselves, so that a plan of the same text and the same surroundings is the same plan,
 //! and a caller from outside reads no file by it that it may not name. The product takes [`Surroundings::system`] afresh for each plan.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use jiff::tz::{self, TimeZone, TimeZoneDatabase};
 use tapline_datapath::copies::edit::anonymize::KEY_LEN;
 use tapline_dpdk::clock;
-use tapline_kernel::interface;
+use tapline_kernel::{interface, process};
 use tapline_lang::files::{Files, InMemory, Stream, Target, Unreadable};
 
 /// The surroundings that a plan is made in. Clones are the same surroundings.
@@ -28,6 +28,20 @@ pub struct Surroundings {
     pub hardware_type: fn(&str) -> Option<u16>,
     /// Gives the names of the kernel's interfaces; none where they are not known.
     pub interfaces: fn() -> Vec<String>,
+    pub names: Names,
+}
+
+/// Finds the number of a name; `None` where there is no such name, an error where that cannot be known.
+pub type FindId = fn(&str) -> std::io::Result<Option<u32>>;
+
+/// The users and groups of a machine.
+#[derive(Clone, Copy)]
+pub struct Names {
+    pub user: FindId,
+    pub group: FindId,
+    /// Gives the number of the group that this process makes files for, the control socket among them.
+    pub own_group: fn() -> u32,
+    pub group_name: fn(u32) -> String,
 }
 
 impl Surroundings {
@@ -40,10 +54,16 @@ impl Surroundings {
             files: Arc::new(System),
             hardware_type: interface::hardware_type,
             interfaces: interface::names,
+            names: Names {
+                user: process::user_id,
+                group: process::group_id,
+                own_group: process::own_gid,
+                group_name: process::group_name,
+            },
         }
     }
 
-    /// The same on every machine and at any time, with no file and no interface: 2026-01-01 in UTC. Its random bytes are known to
+    /// The same on every machine and at any time, with no file, no interface and no user but root: 2026-01-01 in UTC. Its random bytes are known to
     /// everybody, so no plan of it is to run: for tests and benches.
     pub fn fixed() -> Self {
         Self {
@@ -53,6 +73,12 @@ impl Surroundings {
             files: Arc::new(InMemory::default()),
             hardware_type: |_| None,
             interfaces: Vec::new,
+            names: Names {
+                user: |name| Ok((name == "root").then_some(0)),
+                group: |name| Ok((name == "root").then_some(0)),
+                own_group: || 0,
+                group_name: |id| id.to_string(),
+            },
         }
     }
 }

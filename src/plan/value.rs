@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::{AuditPlan, GrantPlan};
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
@@ -45,6 +46,8 @@ pub struct Plan {
     pub filters: Vec<FilterPlan>,
     /// Ascending by priority.
     pub rules: ById<RuleId, RulePlan>,
+    /// Who may do what, in the order in which it was granted.
+    pub access: Vec<GrantPlan>,
     /// All that workers are told.
     pub work: Arc<WorkPlan>,
     /// The actions that the file asks for once everything is set up, in its order.
@@ -126,6 +129,8 @@ pub struct Settings {
     pub tpids: Vec<u16>,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
+    /// The log of changes; `None`: there is none.
+    pub audit: Option<AuditPlan>,
 }
 
 impl Default for Settings {
@@ -144,6 +149,7 @@ impl Default for Settings {
             timeouts: Timeouts::DEFAULT,
             tpids: Vec::new(),
             panic_dump: None,
+            audit: None,
         }
     }
 }
@@ -346,7 +352,7 @@ pub struct EgressPlan {
 
 impl EgressPlan {
     /// Packets that may wait for a tool whose `queue` does not say, and for a direction of a wire.
-    const DEFAULT_QUEUE: usize = 4096;
+    pub const DEFAULT_QUEUE: usize = 4096;
 
     /// Gives what its queue admits.
     pub fn limits(&self) -> QueueLimits {

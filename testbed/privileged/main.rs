@@ -1,6 +1,8 @@
 //! What needs root: veth pairs, network namespaces, tap interfaces, the kernel at the far end. Each test says that it is skipped
 //! where it does not get them.
 
+/// Users and groups at the control socket; an audit log on a full disk.
+mod access;
 /// Tunnels to the kernel, to Open vSwitch and through a tap's offloads.
 mod copies;
 /// Links that flap, interfaces that go, MTUs that change, what the kernel counts as sent and missed.

@@ -15,6 +15,8 @@ mod faults;
 mod guide;
 /// Stages on lcores of their own.
 mod lcores;
+/// Ports, tools, groups and wires that come and go while packets flow.
+mod live;
 /// The account at full speed, on `net_null`.
 mod null;
 /// Each tool's capture, by `tcpdump -r` and models.

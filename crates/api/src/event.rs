@@ -225,6 +225,18 @@ events! {
     CaptureStuck = "capture_stuck" { tool: String, },
     /// A file that net_pcap wrote lacks packets that were sent.
     OutputShort = "output_short" { port: String, path: String, sent: u64, whole: u64, },
+    /// The audit log cannot be written.
+    AuditFailed = "audit_failed" { path: String, error: String, },
+    /// The audit log is written again.
+    AuditResumed = "audit_resumed" { path: String, },
+    /// The last record of the audit log, now and then: a log that has it not was cut.
+    AuditHead = "audit_head" {
+        path: String,
+        /// The number of the record.
+        record: u64,
+        /// In hexadecimal digits.
+        hash: String,
+    },
     /// A worker did not end well.
     EndFailed = "end_failed" { error: String, },
     /// The identities of the account do not hold.
@@ -342,6 +354,7 @@ impl Event {
             | Event::StatisticsLost { .. }
             | Event::CaptureStuck { .. }
             | Event::OutputShort { .. }
+            | Event::AuditFailed { .. }
             | Event::EndFailed { .. }
             | Event::RollbackFailed { .. }
             | Event::OutOfBalance {} => Level::Error,
@@ -386,6 +399,8 @@ impl Event {
             | Event::BurstDumped { .. }
             | Event::PlanChanged { .. }
             | Event::RolledBack { .. }
+            | Event::AuditResumed { .. }
+            | Event::AuditHead { .. }
             | Event::AlarmCleared(_) => Level::Notice,
             Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
                 Level::Info
@@ -404,6 +419,9 @@ impl Event {
             | Event::RolledBack { .. }
             | Event::RollbackFailed { .. }
             | Event::StatisticsLost { .. }
+            | Event::AuditFailed { .. }
+            | Event::AuditResumed { .. }
+            | Event::AuditHead { .. }
             | Event::EndFailed { .. }
             | Event::OutOfBalance {} => "broker".to_owned(),
             Event::DpdkLogged { .. } => "dpdk".to_owned(),
@@ -721,6 +739,23 @@ impl Event {
                         f.write_str(": none came for as long as --exit-idle says; raise it")
                     }
                 }
+            }
+            other => other.write_audit(f),
+        }
+    }
+
+    /// Writes an event of the audit log.
+    fn write_audit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::AuditFailed { path, error } => {
+                write!(
+                    f,
+                    "{path}: the audit log cannot be written: {error}; where it is required, nothing can be changed"
+                )
+            }
+            Event::AuditResumed { path } => write!(f, "{path}: the audit log is written again"),
+            Event::AuditHead { path, record, hash } => {
+                write!(f, "{path}: the audit log has the head {record}:{hash}")
             }
             // all others were written above
             _ => Ok(()),

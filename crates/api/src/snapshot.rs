@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub lcores: ByName<LcoreEntry>,
     pub packets: Packets,
     pub copies: Copies,
+    /// What of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departed: Option<Departed>,
     pub latency_ns: Latency,
     /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
@@ -41,6 +44,15 @@ pub struct Snapshot {
     pub events: Vec<EventEntry>,
     /// Both identities of the ledger hold. While packets are on their way they may not.
     pub balanced: bool,
+}
+
+/// What was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Departed {
+    /// Packets of ports that were detached.
+    pub received: u64,
+    /// Copies of tools that were destroyed, and of groups those that no member got.
+    pub copies: Copies,
 }
 
 /// Packets by disposition: `received` is the sum of the others when nothing is on its way.

@@ -146,6 +146,26 @@ words! {
         Signal = "signal",
         /// The broker's own time.
         Timer = "timer",
+        /// The command line that started the broker.
+        CommandLine = "command-line",
+    }
+
+    /// The kinds of those who are granted a role.
+    pub enum GranteeKind {
+        /// A user of this machine.
+        User = "user",
+        /// All users of a group of this machine.
+        Group = "group",
+        /// Whoever shows a token.
+        Token = "token",
+    }
+
+    /// The use of an audit log that cannot be written.
+    pub enum AuditMode {
+        /// Nothing is changed before its record is written.
+        Required = "required",
+        /// Changes go on, and the log says later how many records it lacks.
+        BestEffort = "best-effort",
     }
 
     /// The kinds of things that have names. A rule's name is its priority.

@@ -37,6 +37,9 @@ pub enum Egress {
 }
 
 /// The egresses of a plan.
+///
+/// Behind them a worker may have others, which leave: those of the plan before that this one has not. They send what waits for them,
+/// and get nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Egresses {
     tools: usize,
@@ -64,6 +67,12 @@ impl Egresses {
     /// How many of them are tools.
     pub fn tool_count(self) -> usize {
         self.tools
+    }
+
+    /// Returns whether an egress is none of the plan's, and leaves.
+    #[inline(always)]
+    pub fn is_leaving(self, id: EgressId) -> bool {
+        id.0 >= self.count()
     }
 
     /// Returns whether an egress is a tool, and takes copies.

@@ -22,6 +22,11 @@ macro_rules! ids {
     )+};
 }
 
+/// A port's number among all that were attached in a run. A `PortId` is of one plan; this is the port's own in every plan, and never
+/// another's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Attachment(pub u32);
+
 ids! {
     /// A port of the plan, by its place in `Plan::ports`.
     PortId;

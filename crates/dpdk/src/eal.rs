@@ -158,6 +158,15 @@ impl Eal {
         self.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
     }
 
+    /// Frees the pools whose owners are gone, and whose mbufs are all back since.
+    pub fn reclaim(&self) {
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for pool in left.extract_if(.., |pool| pool.in_use() == 0) {
+            // SAFETY: its owner is gone, and every mbuf is back.
+            unsafe { pool.free() };
+        }
+    }
+
     /// Mbufs that are still out of pools whose owners are gone: who has them has lost them, once all ports are closed.
     pub fn lost_mbufs(&self) -> u32 {
         self.0.left.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Pool::in_use).sum()

@@ -19,3 +19,5 @@ pub mod peer;
 pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.
 pub mod socket;
+/// The terminal that standard input comes from.
+pub mod terminal;

@@ -1,8 +1,9 @@
 //! This process: who runs it, and its end without ceremony; the names of users and groups.
 //! # Source
-//! getuid(2), _exit(2), capget(2), getpwuid_r(3), getgrgid_r(3).
+//! getuid(2), _exit(2), capget(2), getpwuid_r(3), getpwnam_r(3), getgrgid_r(3), getgrnam_r(3).
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
 use std::mem::MaybeUninit;
 
 use rustix::thread::CapabilitySet;
@@ -30,6 +31,11 @@ pub fn has_right(right: Right) -> bool {
     rustix::thread::capabilities(None).map_or(true, |sets| sets.effective.contains(right))
 }
 
+/// Returns the number of the group that files of this process get.
+pub fn own_gid() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
 /// Ends the process at once: no destructor runs, no lock is waited for. For a process whose threads are stuck.
 pub fn end_at_once(status: u8) -> ! {
     // SAFETY: _exit(2) takes any number and touches no memory of this process.
@@ -38,47 +44,93 @@ pub fn end_at_once(status: u8) -> ! {
 
 /// Returns the name of a user, or his number where he has none.
 pub fn user_name(uid: u32) -> String {
-    let name = name_of(
+    let name = entry_of(
         |entry: *mut libc::passwd, buffer, len, found| {
-            // SAFETY: `entry`, the `len` bytes at `buffer` and `found` are valid for writing, as `name_of` makes them.
+            // SAFETY: `entry`, the `len` bytes at `buffer` and `found` are valid for writing, as `entry_of` makes them.
             unsafe { libc::getpwuid_r(uid, entry, buffer, len, found) }
         },
-        |entry| entry.pw_name,
+        // SAFETY: the name of an entry that was found is a string that ends with NUL, in a buffer that `entry_of` keeps meanwhile.
+        |entry| unsafe { text_of(entry.pw_name) },
     );
-    name.unwrap_or_else(|| uid.to_string())
+    name.ok().flatten().unwrap_or_else(|| uid.to_string())
 }
 
 /// Returns the name of a group, or its number where it has none.
 pub fn group_name(gid: u32) -> String {
-    let name = name_of(
+    let name = entry_of(
         |entry: *mut libc::group, buffer, len, found| {
             // SAFETY: as above.
             unsafe { libc::getgrgid_r(gid, entry, buffer, len, found) }
         },
-        |entry| entry.gr_name,
+        // SAFETY: as above.
+        |entry| unsafe { text_of(entry.gr_name) },
     );
-    name.unwrap_or_else(|| gid.to_string())
+    name.ok().flatten().unwrap_or_else(|| gid.to_string())
 }
 
-/// Asks for an entry of a database, with a buffer that grows until the entry has room.
-fn name_of<T>(
+/// Returns the number of the user of this name; `None` where there is none.
+///
+/// # Errors
+/// If the database of users cannot be asked.
+pub fn user_id(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    entry_of(
+        |entry: *mut libc::passwd, buffer, len, found| {
+            // SAFETY: `name` ends with NUL; the others are valid for writing, as `entry_of` makes them.
+            unsafe { libc::getpwnam_r(name.as_ptr(), entry, buffer, len, found) }
+        },
+        |entry| entry.pw_uid,
+    )
+}
+
+/// Returns the number of the group of this name; `None` where there is none.
+///
+/// # Errors
+/// If the database of groups cannot be asked.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    entry_of(
+        |entry: *mut libc::group, buffer, len, found| {
+            // SAFETY: as above.
+            unsafe { libc::getgrnam_r(name.as_ptr(), entry, buffer, len, found) }
+        },
+        |entry| entry.gr_gid,
+    )
+}
+
+/// Copies a string.
+///
+/// # Safety
+/// `text` points to a string that ends with NUL.
+unsafe fn text_of(text: *const c_char) -> String {
+    // SAFETY: as the caller says.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Asks for an entry of a database, with a buffer that grows until the entry has room, and takes what `part` takes of it. Strings of the
+/// entry live until `part` returns.
+fn entry_of<T, P>(
     ask: impl Fn(*mut T, *mut c_char, usize, *mut *mut T) -> c_int,
-    name: impl Fn(&T) -> *mut c_char,
-) -> Option<String> {
+    part: impl Fn(&T) -> P,
+) -> io::Result<Option<P>> {
     let mut buffer: Vec<c_char> = vec![0; 1024];
     loop {
         let mut entry = MaybeUninit::uninit();
         let mut found = std::ptr::null_mut();
         match ask(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
-            libc::ERANGE if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
+            // a group may have very many members
+            libc::ERANGE if buffer.len() < 1 << 24 => buffer.resize(buffer.len() * 2, 0),
+            libc::EINTR => {}
             0 if !found.is_null() => {
                 // SAFETY: the call has found an entry, so it has filled `entry`.
                 let entry = unsafe { entry.assume_init_ref() };
-                // SAFETY: the entry's name is a string that ends with NUL, in `buffer`, which still lives.
-                let name = unsafe { CStr::from_ptr(name(entry)) };
-                return Some(name.to_string_lossy().into_owned());
+                let part = part(entry);
+                drop(buffer);
+                return Ok(Some(part));
             }
-            _ => return None,
+            // getpwnam_r(3), notes: these are how systems say that there is none
+            0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
         }
     }
 }
@@ -100,5 +152,16 @@ mod tests {
             (user_name(3_999_999_999), group_name(3_999_999_999)),
             ("3999999999".to_owned(), "3999999999".to_owned())
         );
+        let number = |database: &str, name: &str| {
+            let output =
+                std::process::Command::new("getent").args([database, name]).output().expect("getent(1)");
+            String::from_utf8_lossy(&output.stdout).split(':').nth(2).and_then(|id| id.parse().ok())
+        };
+        for name in ["root", "daemon", "nobody", "nogroup", "tapline-nobody", "a\0b"] {
+            let user = number("passwd", &name.replace('\0', ""));
+            let group = number("group", &name.replace('\0', ""));
+            assert_eq!((user_id(name).ok(), group_id(name).ok()), (Some(user), Some(group)), "{name}");
+        }
+        assert_eq!(user_id("root").ok(), Some(Some(0)));
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::broker::Error;
 use crate::broker::device::Device;
+use crate::broker::refusal::Refusal;
 use crate::plan::memory::{self, CopiesTo};
-use crate::plan::value::{Output, TunnelPlan};
+use crate::plan::value::{Output, ToolPlan, TunnelPlan};
 use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::transport::Sequence;
@@ -17,12 +18,43 @@ use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// The pools and numbers that makers share, from the first plan that makes copies to the end.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(in crate::broker) struct CopyResources {
     /// The pools of copies to ports, and of copies to captures.
     pools: [Option<Arc<Mempool>>; 2],
     /// The numbers of what each tool sends.
     sequences: ById<ToolId, Arc<Sequence>>,
+}
+
+impl CopyResources {
+    /// What another plan goes on with: `tools` has by its tools their ids in the plan before. Tools of a session that somebody sent
+    /// to go on with its numbers.
+    pub(in crate::broker) fn for_plan(
+        &self,
+        before: &Plan,
+        plan: &Plan,
+        tools: &ById<ToolId, Option<ToolId>>,
+    ) -> Self {
+        if self.sequences.is_empty() {
+            return self.clone();
+        }
+        let session = |tool: &ToolPlan| tool.copy.tunnel.as_ref().map(|tunnel| tunnel.session.clone());
+        let known = before.tools.iter().zip(&self.sequences);
+        let mut known: Vec<_> =
+            known.filter_map(|(tool, sequence)| Some((session(tool)?, Arc::clone(sequence)))).collect();
+        let of_tool = |(id, tool): (ToolId, &ToolPlan)| match session(tool) {
+            Some(session) => match known.iter().find(|(other, _)| *other == session) {
+                Some((_, sequence)) => Arc::clone(sequence),
+                None => {
+                    let sequence = Arc::<Sequence>::default();
+                    known.push((session, Arc::clone(&sequence)));
+                    sequence
+                }
+            },
+            None => tools[id].and_then(|from| self.sequences.get(from).cloned()).unwrap_or_default(),
+        };
+        Self { pools: self.pools.clone(), sequences: plan.tools.entries().map(of_tool).collect() }
+    }
 }
 
 /// Each worker's means to make copies, or `None` where the plan makes none. The pools are made for the first plan that needs them.
@@ -42,6 +74,12 @@ pub(in crate::broker) fn makers(
         return Ok(lcores.iter().map(|_| None).collect());
     }
     let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
+    for (to, pool) in CopiesTo::ALL.into_iter().zip(&copy_resources.pools) {
+        let needed = if plan.settings.mempool.is_none() { memory::copy_need(run, to) } else { 0 };
+        if let Some(pool) = pool.as_ref().filter(|pool| pool.count() < needed) {
+            return Err(Refusal::CopyPoolTooSmall { mbufs: pool.count(), needed }.into());
+        }
+    }
     let [of_ports, of_captures] = &mut copy_resources.pools;
     if counts[0] > 0 && of_ports.is_none() {
         *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);

@@ -63,7 +63,9 @@ pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Mem
     let needed = |pages| {
         let pools =
             counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
-        pools.saturating_add(pools / 8).saturating_add(BASE_MIB + 2 * plan.ports.len() as u32)
+        // and for a few ports that may come
+        let base = if run.options.is_changeable { 2 * BASE_MIB } else { BASE_MIB };
+        pools.saturating_add(pools / 8).saturating_add(base + 2 * plan.ports.len() as u32)
     };
     let huge = needed(Pages::Huge);
     let free = eal::free_huge_mib();
@@ -138,8 +140,8 @@ fn pool_sizes(run: Run<'_>) -> Vec<u32> {
 /// Ports of a socket share one, in which what waits for tools is counted once: what one port's transmit frees another's receive
 /// takes while it is still in the processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does
 /// every port where the user says a size.
-#[derive(Default)]
-pub(super) struct Pools {
+#[derive(Clone, Default)]
+pub(in crate::broker) struct Pools {
     shared: Vec<(SocketId, Arc<Mempool>)>,
 }
 
@@ -158,15 +160,29 @@ impl Pools {
         let socket = port.info().socket;
         if !shares_pool(plan, id) {
             let size = memory::port_pool(site.run(), id);
-            return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size, socket)?);
-        }
-        if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
-            return Ok(Arc::clone(pool));
+            return Ok(Mempool::create(eal, &format!("rx-{}", site.attachments[id].0), size, socket)?);
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
         let here = site.ports.entries().filter(|(_, device)| is_here(device)).map(|(id, _)| id);
-        let count = memory::shared_pool(site.run(), here.filter(|&port| shares_pool(plan, port)));
-        let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
+        let here = here.filter(|&port| shares_pool(plan, port));
+        if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
+            if memory::shared_need(site.run(), here) <= pool.count() {
+                return Ok(Arc::clone(pool));
+            }
+            // a port that comes later than the pool, for which it has no room: where memory is scarce, a pool without reserves
+            let name = format!("rx-{}", site.attachments[id].0);
+            let (size, least) =
+                (memory::port_pool(site.run(), id), memory::shared_need(site.run(), [id].into_iter()));
+            return Mempool::create(eal, &name, size, socket)
+                .or_else(
+                    |error| {
+                        if least < size { Mempool::create(eal, &name, least, socket) } else { Err(error) }
+                    },
+                )
+                .map_err(Error::from);
+        }
+        let count = memory::shared_pool(site.run(), here);
+        let pool = Mempool::create(eal, &format!("rx-{}-shared", site.attachments[id].0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));
         Ok(pool)
     }

@@ -11,26 +11,26 @@ pub mod placement;
 /// Attaches and starts ports.
 pub(super) mod ports;
 /// Sets up what the control thread sends and receives.
-mod probes;
+pub(super) mod probes;
 /// Shares queues out to workers.
-mod queues;
+pub(super) mod queues;
 /// Makes the state that rules begin with.
 pub(super) mod rules;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::account::Account;
-use super::clocks::Clocks;
+use super::clocks::{Clocks, PortClock};
 use super::device::Device;
 use super::housekeeping::Guards;
 use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
-use super::recorder::Recorder;
+use super::recorder::{Feed, PortNames, Recorder};
 use super::refusal::Refusal;
 use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
@@ -39,23 +39,22 @@ use crate::plan::{Plan, Run, RunOptions};
 use crate::report::events::Events;
 use copies::{CopyResources, makers};
 use fixed::Fixed;
-use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
+use memory::{Pools, check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{LcoreRoles, place};
 use ports::{
     attach, changed_frames, interface_mtu, long_frames, narrow_ports, pci_address,
-    set_replays_beside_each_other, start_ports, untied_wires, wait_for_links,
+    set_replays_beside_each_other, start_one, untied_wires, wait_for_links,
 };
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
-use queues::{intakes, outlets, receive_queues};
+use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
 use tapline_datapath::egress::mtu::FrameLimits;
-use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::flow::table::{KeyedHash, Secret};
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{Attachment, PortId, ToolId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
@@ -111,8 +110,11 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     moment.record(placement.placed);
-    let Assembled { mut broker, workers, batch_rings, .. } =
-        assemble(&eal, plan, options, &roles, outputs, events)?;
+    let Assembled { mut broker, workers, batch_rings, spare } =
+        assemble(&eal, plan, options, roles, outputs, events)?;
+    if broker.options.is_changeable {
+        broker.machine.spare = spare;
+    }
     for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
         handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
@@ -122,18 +124,19 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
 
 /// The site on which a plan is set up: what everything that is started needs.
 #[derive(Clone, Copy)]
-struct Site<'a> {
-    eal: &'a Eal,
-    plan: &'a Arc<Plan>,
-    options: &'a RunOptions,
-    roles: &'a LcoreRoles,
+pub(super) struct Site<'a> {
+    pub eal: &'a Eal,
+    pub plan: &'a Arc<Plan>,
+    pub options: &'a RunOptions,
+    pub roles: &'a LcoreRoles,
     /// The device that was attached for each port of the plan.
-    ports: &'a ById<PortId, Device>,
+    pub ports: &'a ById<PortId, Device>,
+    pub attachments: &'a ById<PortId, Attachment>,
 }
 
 impl<'a> Site<'a> {
     /// Gives what is to run.
-    fn run(&self) -> Run<'a> {
+    pub(super) fn run(&self) -> Run<'a> {
         Run { plan: self.plan, options: self.options }
     }
 }
@@ -145,8 +148,8 @@ pub(super) struct Assembled {
     pub workers: Vec<Worker>,
     /// The rings of capture tools, whose writers have not begun.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
-    /// A transmit queue of each port that nobody sends on, if there is one.
-    pub spare: ById<PortId, Option<TxQueue>>,
+    /// The transmit queues of each port that nobody sends on.
+    pub spare: ById<PortId, Vec<Option<TxQueue>>>,
 }
 
 /// Attaches and starts the ports, and makes the workers that the plan asks for. `outputs` are the files that it writes.
@@ -157,40 +160,59 @@ pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
     options: RunOptions,
-    roles: &LcoreRoles,
+    roles: LcoreRoles,
     mut outputs: Outputs,
     mut events: Events,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, options: &options, roles, ports: &ports };
-    let mut clocks = Clocks::new(plan.settings.clock);
-    let mut started = start_ports(&site, &mut clocks)?;
+    let attachments: ById<PortId, Attachment> = (0..plan.ports.len() as u32).map(Attachment).collect();
+    let site = Site {
+        eal,
+        plan: &plan,
+        options: &options,
+        roles: &roles,
+        ports: &ports,
+        attachments: &attachments,
+    };
+    let (mut clocks, mut pools) = (Clocks::new(plan.settings.clock), Pools::default());
+    let mut started = ById::default();
+    for id in plan.ports.ids() {
+        let mut port = start_one(&site, id, &mut pools)?;
+        clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
+        started.push(port);
+    }
     let mut moment = events.at(clock::now_ns());
     let notes = narrow_ports(&site).into_iter();
     let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
     let notes = notes.chain(plan.ports.iter().filter_map(changed_frames));
     let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
     let notes = notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes)));
-    notes.for_each(|note| moment.record(note));
+    let mut notes: Vec<Event> = notes.collect();
     set_replays_beside_each_other(&mut started);
-    let untied = untied_wires(&plan, &ports, &mut moment);
-    wait_for_links(&plan, &ports);
+    let untied = untied_wires(&plan, &ports, &mut notes, |_| true);
+    notes.into_iter().for_each(|note| moment.record(note));
+    wait_for_links(&plan, &ports, |_| true);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
     let local_frames = local_frames(&plan, heartbeat_key);
-    let intakes = intakes(&site, &mut started, &local_frames)?;
-    let mut ways = outlets(&site, &mut started, &intakes)?;
-    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways)?;
-    let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
-    if let Some(note) = receive_queues(&site, &intakes.of_workers) {
+    let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
+    let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
+    if let Some(note) = receive_queues(&site, &intakes.polled) {
         events.record(clock::now_ns(), note);
     }
+    layout.polled = intakes.polled;
+    let nothing = ById::filled(plan.egresses().count(), None);
+    let mut ways = outlets(&site, &mut started, &nothing, layout)?;
+    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
+    let spare =
+        started.into_iter().map(|port| port.txqs.into_iter().map(|txq| txq?.new()).collect()).collect();
     let mut copy_resources = CopyResources::default();
     let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
-    let fixed = Fixed::of(site.run());
+    let mut fixed = Fixed::of(site.run());
+    fixed.note_devices(&plan, &ports);
     let mut broker = Broker {
         machine: Machine {
             eal: eal.clone(),
@@ -199,13 +221,22 @@ pub(super) fn assemble(
             written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
             reports: intakes.reports,
             outputs,
+            pools,
+            spare: ById::default(),
+            names: PortNames::new(Mutex::new(plan.ports.iter().map(|port| port.name.clone()).collect())),
+            attachments,
             ports,
         },
+        layout: ways.layout,
+        generation: 0,
+        swapped: None,
+        retirement: None,
         workers: RunningWorkers::new(),
         watch,
         guards: Guards { untied, ..Guards::default() },
         neighbours: Neighbours::new(neighbourhoods, probes),
-        account: Account::new(plan.rules.len()),
+        account: Account::new(plan.rules.len(), plan.egresses()),
+        roles: LcoreRoles::default(),
         recorders: Vec::new(),
         unwritten: Vec::new(),
         events,
@@ -218,9 +249,10 @@ pub(super) fn assemble(
         options,
     };
     panics::listen();
-    let parts = intakes.of_workers.into_iter().zip(ways.outlets).zip(makers);
-    let parts = parts.map(|((intakes, outlets), maker)| Parts { intakes, outlets, maker });
-    let workers = make_workers(&mut broker, roles, parts);
+    let parts = intakes.of_workers.into_iter().zip(ways.of_workers).zip(makers);
+    let parts = parts.map(|((intakes, ways), maker)| Parts { intakes, ways, maker });
+    let workers = make_workers(&mut broker, &roles, parts);
+    broker.roles = roles;
     Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
 }
 
@@ -238,7 +270,7 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
 /// The parts of what was set up that a worker gets.
 struct Parts {
     intakes: Vec<Intake>,
-    outlets: Outlets,
+    ways: WorkerWays,
     maker: Option<Maker>,
 }
 
@@ -251,7 +283,7 @@ fn make_workers(
     let plan = Arc::clone(&broker.plan);
     let flow_hash = KeyedHash::new(&broker.secret);
     let mut workers = Vec::new();
-    for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in
+    for (index, (&lcore, Parts { mut intakes, ways, mut maker })) in
         roles.lcores.iter().zip(parts).enumerate()
     {
         let quiet_turns = Arc::new(AtomicU64::new(0));
@@ -289,9 +321,10 @@ fn make_workers(
             is_profiled: broker.options.is_profiled,
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
-            outlets,
+            outlets: ways.into_outlets(&plan),
             states: states.into(),
             maker,
+            handed_before: 0,
             clock: ClockView::new(broker.machine.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             swap: Arc::clone(&swap),
@@ -325,10 +358,16 @@ pub(super) fn start_recorders(
     }
     let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
     let run = Run { plan: &plan, options: &options };
-    let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
-    for (tool, batch_rings) in batch_rings {
+    let writers = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
+    for (tool, rings) in batch_rings {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(run, tool, locked, batch_rings, Arc::clone(counters))?);
+        let feed = Feed {
+            rings,
+            counters: Arc::clone(&writers.tools[tool]),
+            names: Arc::clone(&broker.machine.names),
+            attachments: broker.machine.attachments.clone(),
+        };
+        broker.recorders.push(Recorder::start(run, tool, locked, feed)?);
     }
     Ok(())
 }

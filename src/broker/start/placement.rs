@@ -41,6 +41,7 @@ pub enum Culprit {
 }
 
 /// The lcores that workers run on, and which of them, by index in `lcores`, do what. No list is empty.
+#[derive(Default)]
 pub struct LcoreRoles {
     pub lcores: Vec<LcoreId>,
     /// Poll ports that are spread.
@@ -68,6 +69,23 @@ impl LcoreRoles {
             transmit,
             lcores: lcores.into_iter().map(LcoreId).collect(),
             near: ById::filled(plan.ports.len(), None),
+        }
+    }
+
+    /// The same lcores with the same work, for the ports of another plan.
+    pub fn for_ports_of(&self, plan: &Plan) -> Self {
+        let nodes: Vec<Option<u32>> = plan.ports.iter().map(device_node).collect();
+        let is_chosen = plan.settings.lcores.is_none();
+        Self {
+            lcores: self.lcores.clone(),
+            receive: self.receive.clone(),
+            work: self.work.clone(),
+            transmit: self.transmit.clone(),
+            near: if is_chosen {
+                near(&self.lcores, &nodes, &Topology).into()
+            } else {
+                ById::filled(plan.ports.len(), None)
+            },
         }
     }
 

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::Site;
 use super::memory::Pools;
+use super::queues::SpareTxq;
 use crate::broker::Error;
-use crate::broker::clocks::{Clocks, NicClock, PortClock};
+use crate::broker::clocks::{NicClock, PortClock};
 use crate::broker::device::Device;
 use crate::broker::iface_port::{IfacePort, Queues};
 use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
-use crate::report::events::Moment;
 use tapline_api::event::Event;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{HashKind, TimeSource};
@@ -29,47 +29,55 @@ use tapline_dpdk::driver::{Devargs, Driver, Takes};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
-use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
-pub(super) struct StartedPort {
+pub(in crate::broker) struct StartedPort {
     pub sources: Vec<Source>,
-    pub txqs: Vec<Option<TxQueue>>,
+    pub txqs: Vec<Option<SpareTxq>>,
     /// Events about it that the user should see.
     pub notes: Vec<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
+    /// What its packets are timed by.
+    pub clock: PortClock,
 }
 
-pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
+impl StartedPort {
+    /// A port that was started before, whose transmit queues that no worker has are `spare`.
+    pub(in crate::broker) fn kept(spare: Vec<Option<SpareTxq>>) -> Self {
+        Self {
+            sources: Vec::new(),
+            txqs: spare,
+            notes: Vec::new(),
+            gives_rss: false,
+            clock: PortClock::Poll,
+        }
+    }
+}
+
+pub(in crate::broker) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
     match (&port.replay, &port.iface) {
         (Some(_), _) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
-        (None, Some(iface)) => Ok(Device::Iface(IfacePort::find(&port.name, iface)?)),
+        (None, Some(iface)) => Ok(Device::Iface(Arc::new(IfacePort::find(&port.name, iface)?))),
         (None, None) => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
     }
 }
 
-/// Starts all ports, and gives `clocks` what each is timed by.
+/// Starts a port, whose packets go into one of `pools`.
 ///
 /// # Errors
 /// The first thing that failed.
-pub(super) fn start_ports(
+pub(in crate::broker) fn start_one(
     site: &Site<'_>,
-    clocks: &mut Clocks,
-) -> Result<ById<PortId, StartedPort>, Error> {
-    let (mut started, mut pools) = (ById::default(), Pools::default());
-    for ((id, device), port_plan) in site.ports.entries().zip(&site.plan.ports) {
-        started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
-            (Device::Iface(port), _) => start_iface(site, id, port, clocks)?,
-            (Device::Replay { progress, .. }, replay) => {
-                clocks.add(PortClock::Given(TimeSource::File));
-                start_replay(site, id, replay.as_ref(), progress)?
-            }
-        });
+    id: PortId,
+    pools: &mut Pools,
+) -> Result<StartedPort, Error> {
+    match (&site.ports[id], &site.plan.ports[id].replay) {
+        (Device::Ethdev(port), _) => start_port(site, id, port, pools),
+        (Device::Iface(port), _) => start_iface(site, id, port),
+        (Device::Replay { progress, .. }, replay) => start_replay(site, id, replay.as_ref(), progress),
     }
-    Ok(started)
 }
 
 fn start_replay(
@@ -79,12 +87,7 @@ fn start_replay(
     progress: &Arc<Progress>,
 ) -> Result<StartedPort, Error> {
     let Some(replay) = replay else {
-        return Ok(StartedPort {
-            sources: Vec::new(),
-            txqs: Vec::new(),
-            notes: Vec::new(),
-            gives_rss: false,
-        });
+        return Ok(StartedPort::kept(Vec::new()));
     };
     let Site { eal, plan, roles, .. } = *site;
     let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
@@ -94,7 +97,7 @@ fn start_replay(
         let port = port_plan.name.clone();
         return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
-    let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
+    let pool = Mempool::create(eal, &format!("replay-{}", site.attachments[id].0), count, None)?;
     let step_ns = plan.order_of(id);
     let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress)).map_err(|reason| {
         Refusal::Replay { port: port_plan.name.clone(), path: replay.path.clone(), reason }
@@ -104,21 +107,17 @@ fn start_replay(
         txqs: Vec::new(),
         notes: Vec::new(),
         gives_rss: false,
+        clock: PortClock::Given(TimeSource::File),
     })
 }
 
-fn start_iface(
-    site: &Site<'_>,
-    id: PortId,
-    port: &IfacePort,
-    clocks: &mut Clocks,
-) -> Result<StartedPort, Error> {
+fn start_iface(site: &Site<'_>, id: PortId, port: &IfacePort) -> Result<StartedPort, Error> {
     let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
-    let mut started =
-        StartedPort { sources: Vec::new(), txqs: Vec::new(), notes: Vec::new(), gives_rss: false };
+    let mut started = StartedPort::kept(Vec::new());
     let Some(iface) = &port_plan.iface else { return Ok(started) };
-    clocks.add(PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel }));
+    started.clock =
+        PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel });
     let count = memory::port_pool(site.run(), id);
     let least = memory::receive_need(plan, id, port_plan.rxq.unwrap_or(1));
     let least = least.saturating_add(memory::wire_reserve(plan, id));
@@ -126,16 +125,17 @@ fn start_iface(
         let (port, workers) = (port.name().to_owned(), roles.lcores.len());
         return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
-    let tx_queues = if plan.is_sent_to(id) { tx_queues(site, id, u16::MAX) } else { 0 };
+    // as of a port that DPDK drives, one is there for tools that come
+    let tx_queues = tx_queues(site, id, u16::MAX);
     let Queues { rings, txqs, warnings } = port.start(port_plan, iface, tx_queues.into())?;
     if !rings.is_empty() {
-        let pool = Mempool::create(eal, &format!("iface-{}", id.0), count, None)?;
+        let pool = Mempool::create(eal, &format!("iface-{}", site.attachments[id].0), count, None)?;
         started.sources.extend(rings.into_iter().map(|(ring, counts)| {
             let pool = Arc::clone(&pool);
             Source::Iface(Box::new(Iface::new(ring, pool, counts, iface.wants_nic_times)))
         }));
     }
-    started.txqs.extend(txqs.into_iter().map(Some));
+    started.txqs.extend(txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))));
     started.notes = warnings;
     Ok(started)
 }
@@ -164,13 +164,7 @@ pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
-fn start_port(
-    site: &Site<'_>,
-    id: PortId,
-    port: &Port,
-    pools: &mut Pools,
-    clocks: &mut Clocks,
-) -> Result<StartedPort, Error> {
+fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools) -> Result<StartedPort, Error> {
     let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
     let info = port.info();
@@ -228,18 +222,17 @@ fn start_port(
         Source::Queue { rxq, clock }
     });
     let gives_rss = config.wants_rss_hashes && rx_queues > 1 && port.gives_rss_hashes();
-    let started = StartedPort {
+    Ok(StartedPort {
         sources: sources.collect(),
-        txqs: txqs.into_iter().map(Some).collect(),
+        txqs: txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))).collect(),
         notes: note.into_iter().collect(),
         gives_rss,
-    };
-    clocks.add(match clock {
-        ChosenClock::Poll => PortClock::Poll,
-        ChosenClock::Epoch { source, .. } => PortClock::Given(source),
-        ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
-    });
-    Ok(started)
+        clock: match clock {
+            ChosenClock::Poll => PortClock::Poll,
+            ChosenClock::Epoch { source, .. } => PortClock::Given(source),
+            ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
+        },
+    })
 }
 
 /// # Errors
@@ -322,7 +315,7 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<Event> {
 }
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
-pub(super) fn long_frames(port: &PortPlan) -> Option<Event> {
+pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<Event> {
     let interface = port.devargs.argument("iface")?;
     if !port.is_ethdev() || port.rxq == Some(0) {
         return None;
@@ -345,7 +338,7 @@ pub(super) fn long_frames(port: &PortPlan) -> Option<Event> {
 }
 
 /// A warning where a port's driver changes what comes by its kernel interface.
-pub(super) fn changed_frames(port: &PortPlan) -> Option<Event> {
+pub(in crate::broker) fn changed_frames(port: &PortPlan) -> Option<Event> {
     let driver = port.devargs.driver().filter(|driver| driver.changes_frames && port.rxq != Some(0))?;
     Some(Event::FramesChanged {
         port: port.name.clone(),
@@ -382,28 +375,35 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 
 /// Finds the wires whose links are to be propagated although a driver cannot set them. It sets them up, where they should be, so
 /// that this is found now rather than when one fails.
-pub(super) fn untied_wires(
+pub(in crate::broker) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,
-    moment: &mut Moment<'_>,
+    notes: &mut Vec<Event>,
+    comes: impl Fn(WireId) -> bool,
 ) -> ById<WireId, bool> {
-    let is_untied = plan.wires.iter().map(|wire| {
+    let is_untied = plan.wires.entries().map(|(id, wire)| {
         let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
-        let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
-        moment.record(Event::LinksNotPropagated { wire: wire.name.clone(), error: error.to_string() });
+        let is_asked = wire.propagates_link && comes(id);
+        let Some(error) = is_asked.then(failed).flatten() else { return false };
+        notes.push(Event::LinksNotPropagated { wire: wire.name.clone(), error });
         true
     });
     is_untied.collect()
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
-pub(super) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
+pub(in crate::broker) fn wait_for_links(
+    plan: &Plan,
+    ports: &ById<PortId, Device>,
+    comes: impl Fn(PortId) -> bool,
+) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
     let tools = plan
         .tools
         .iter()
         .filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
-    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port]).collect();
+    let waited_for: Vec<&Device> =
+        ways.chain(tools).filter(|&port| comes(port)).map(|port| &ports[port]).collect();
     let begun = Instant::now();
     while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
         std::thread::sleep(Duration::from_millis(1));

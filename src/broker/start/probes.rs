@@ -27,7 +27,10 @@ use tapline_packet::headers::heartbeat::Key;
 const MOST_CONTROL_FRAMES: u32 = 64;
 
 /// Makes for each port the queue of frames that it receives for Tapline itself.
-pub(super) fn local_frames(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<LocalFrames>>> {
+pub(in crate::broker) fn local_frames(
+    plan: &Plan,
+    heartbeat_key: Key,
+) -> ById<PortId, Option<Arc<LocalFrames>>> {
     plan.ports.ids().map(|port| local_frames_of(plan, port, heartbeat_key)).collect()
 }
 
@@ -42,7 +45,7 @@ fn local_frames_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<
 }
 
 /// Makes the key that tells this run's heartbeats from all other frames.
-pub(super) fn heartbeat_key(secret: &Secret) -> Key {
+pub(in crate::broker) fn heartbeat_key(secret: &Secret) -> Key {
     let mut key = Key::default();
     for (index, word) in key.chunks_exact_mut(8).enumerate() {
         word.copy_from_slice(&secret.word(HEARTBEAT_WORDS + index as u64).to_be_bytes());
@@ -55,7 +58,7 @@ const HEARTBEAT_WORDS: u64 = 1 << 32;
 const PROBE_WORDS: u64 = 2 << 32;
 
 /// The heartbeats and echoes of all tools whose ports are not stopped.
-pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
+pub(in crate::broker) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
     let Site { plan, ports, .. } = *site;
     let mac_of = |port: PortId| MacAddress(ports[port].mac().unwrap_or_default());
     let mut probes = Vec::new();
@@ -85,21 +88,23 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
 }
 
 /// Gives ports that tunnels or heartbeats leave by, or heartbeats return by, a neighbourhood each, whose local frames their workers fill.
+/// Ports that `has_outbox` says so of have one from before.
 ///
 /// # Errors
 /// If there is no memory for what the control thread sends.
-pub(super) fn neighbourhoods(
+pub(in crate::broker) fn neighbourhoods(
     site: &Site<'_>,
     local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     ways: &mut Ways,
+    has_outbox: impl Fn(PortId) -> bool,
 ) -> Result<Vec<Neighbourhood>, Error> {
     let mut neighbourhoods = Vec::new();
     for (id, local_frames) in site.plan.ports.ids().zip(local_frames) {
         let Some(mac) = site.ports[id].mac() else { continue };
         let has_frames =
             site.plan.is_tunnel_port(id) && local_frames.is_some() || site.plan.sends_heartbeats(id);
-        let outbox = if has_frames { outbox(site, id, ways)? } else { None };
-        if local_frames.is_some() || outbox.is_some() {
+        let outbox = if has_frames && !has_outbox(id) { outbox(site, id, ways)? } else { None };
+        if local_frames.is_some() || outbox.is_some() || has_outbox(id) {
             neighbourhoods.push(neighbourhood(site.plan, id, MacAddress(mac), local_frames, outbox));
         }
     }
@@ -110,16 +115,20 @@ pub(super) fn neighbourhoods(
 fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
     // the first lcore that transmits owns the first queue of every port that a tool sends on
     let first = site.roles.transmit[0];
-    let Some(txq) = ways.owned[first][id] else { return Ok(None) };
+    let Some(txq) = ways.layout.owned[first][id] else { return Ok(None) };
     let socket = lcore::socket_of(site.eal, site.roles.lcores[first]);
     let (sender, ring) = ring::create(site.eal, MOST_CONTROL_FRAMES, socket)?;
-    ways.outlets[first].control_frames.push(ControlFrames {
+    ways.of_workers[first].control_frames.push(ControlFrames {
         txq,
         ring,
         queue: MbufQueue::with_capacity(MOST_CONTROL_FRAMES as usize),
     });
-    let pool =
-        Mempool::create(site.eal, &format!("control-{}", id.0), 4 * MOST_CONTROL_FRAMES - 1, socket)?;
+    let pool = Mempool::create(
+        site.eal,
+        &format!("control-{}", site.attachments[id].0),
+        4 * MOST_CONTROL_FRAMES - 1,
+        socket,
+    )?;
     Ok(Some(Outbox::new(CopyPool::new(pool), sender)))
 }
 

@@ -9,6 +9,7 @@ use super::Site;
 use super::placement::LcoreRoles;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
 use crate::broker::Error;
+use crate::broker::refusal::Refusal;
 use crate::plan::Plan;
 use crate::plan::value::{EgressPlan, Output, PortPlan};
 use tapline_datapath::egress::backlog::Backlog;
@@ -18,7 +19,7 @@ use tapline_datapath::egress::incoming::Incoming;
 use tapline_datapath::egress::merge::Merge;
 use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::outlet::Outlet;
-use tapline_datapath::egress::outlets::Outlets;
+use tapline_datapath::egress::outlets::{ControlFrames, Outlets};
 use tapline_datapath::egress::queue::EgressQueue;
 use tapline_datapath::egress::token_bucket::TokenBucket;
 use tapline_datapath::egresses::Egress;
@@ -31,6 +32,7 @@ use tapline_datapath::receive::distribute;
 use tapline_datapath::receive::distribute::{RingTimes, Spread};
 use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_datapath::receive::{Intake, Source};
+use tapline_datapath::swap::setup::NextOutlet;
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::{self, Sender, SoleSender};
@@ -38,11 +40,106 @@ use tapline_dpdk::{LcoreId, clock, lcore};
 use tapline_packet::burst::MAX_BURST;
 
 /// The sources that workers poll.
-pub(super) struct Intakes {
-    /// The parts of each worker.
+pub(in crate::broker) struct Intakes {
+    /// The new parts of each worker.
     pub of_workers: Vec<Vec<Intake>>,
+    /// All that each worker polls.
+    pub polled: Vec<Vec<PolledPort>>,
     /// The counters of tunnels that end, by port and by receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
+}
+
+/// A transmit queue that no worker has.
+pub(in crate::broker) enum SpareTxq {
+    New(TxQueue),
+    /// One of a port that runs: its id, and the place among its queues. It stays where it is until the plan is in force.
+    Kept(PortId, usize),
+}
+
+impl SpareTxq {
+    /// The queue, if it is a new one.
+    pub(in crate::broker) fn new(self) -> Option<TxQueue> {
+        match self {
+            SpareTxq::New(txq) => Some(txq),
+            SpareTxq::Kept(..) => None,
+        }
+    }
+
+    /// The queue, which may be one of those that no worker has by port.
+    pub(in crate::broker) fn take(self, spare: &mut ById<PortId, Vec<Option<TxQueue>>>) -> Option<TxQueue> {
+        match self {
+            SpareTxq::New(txq) => Some(txq),
+            SpareTxq::Kept(port, queue) => spare.get_mut(port)?.get_mut(queue)?.take(),
+        }
+    }
+}
+
+/// What a worker polls of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::broker) struct PolledPort {
+    pub port: PortId,
+    /// What a receive lcore hands over.
+    pub is_ring: bool,
+}
+
+/// Who has what of the ports, by worker.
+#[derive(Clone, Default)]
+pub(in crate::broker) struct Layout {
+    pub polled: Vec<Vec<PolledPort>>,
+    /// By port: the place of a transmit queue of the port among the worker's, if it owns one.
+    pub owned: Vec<ById<PortId, Option<usize>>>,
+    /// Transmit queues that the worker has.
+    pub txqs: Vec<usize>,
+}
+
+impl Layout {
+    /// That of the same workers by the ids of another plan, which has the ids before of its ports in `ports`.
+    pub(in crate::broker) fn after(
+        &self,
+        ports: &ById<PortId, Option<PortId>>,
+        ports_after: &ById<PortId, Option<PortId>>,
+    ) -> Self {
+        let polled = |polled: &Vec<PolledPort>| {
+            let kept = polled.iter().filter_map(|polled| {
+                Some(PolledPort { port: ports_after[polled.port]?, is_ring: polled.is_ring })
+            });
+            kept.collect()
+        };
+        let owned =
+            |owned: &ById<PortId, Option<usize>>| ports.iter().map(|from| owned[(*from)?]).collect();
+        Self {
+            polled: self.polled.iter().map(polled).collect(),
+            owned: self.owned.iter().map(owned).collect(),
+            txqs: self.txqs.clone(),
+        }
+    }
+
+    /// Gives up the transmit queues that are of no port of the plan. By worker and place before: the place afterwards.
+    pub(in crate::broker) fn release(&mut self) -> Vec<Vec<Option<usize>>> {
+        let of_worker = |(owned, txqs): (&mut ById<PortId, Option<usize>>, &mut usize)| {
+            let mut places = vec![None; *txqs];
+            let mut count = 0;
+            for place in 0..*txqs {
+                if owned.iter().any(|owned| *owned == Some(place)) {
+                    places[place] = Some(count);
+                    count += 1;
+                }
+            }
+            owned.iter_mut().for_each(|owned| *owned = owned.and_then(|place| places[place]));
+            *txqs = count;
+            places
+        };
+        self.owned.iter_mut().zip(&mut self.txqs).map(of_worker).collect()
+    }
+
+    /// That of workers which have nothing yet.
+    pub(in crate::broker) fn empty(workers: usize, ports: usize) -> Self {
+        Self {
+            polled: vec![Vec::new(); workers],
+            owned: vec![ById::filled(ports, None); workers],
+            txqs: vec![0; workers],
+        }
+    }
 }
 
 /// Gives each worker its receive queues, whose workers put into `local_frames` what is for Tapline itself.
@@ -53,23 +150,24 @@ pub(super) struct Intakes {
 ///
 /// # Errors
 /// If there is no memory for the rings.
-pub(super) fn intakes(
+pub(in crate::broker) fn intakes(
     site: &Site<'_>,
     started: &mut ById<PortId, StartedPort>,
     local_frames: &ById<PortId, Option<Arc<LocalFrames>>>,
+    mut polled: Vec<Vec<PolledPort>>,
 ) -> Result<Intakes, Error> {
     let Site { plan, roles, .. } = *site;
     let workers = roles.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = ById::filled(plan.ports.len(), Vec::new());
-    for (id, port) in started.entries_mut().filter(|&(id, _)| !plan.ports[id].is_stopped) {
+    for (id, port) in started.entries_mut().filter(|(id, _)| !plan.ports[*id].is_stopped) {
         let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
         let can_wait = port_plan.is_ethdev() && port_plan.devargs.can_wait();
         let mut pollers = roles.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
-            pollers.sort_by_key(|&worker| queues_of(&intakes[worker]));
+            pollers.sort_by_key(|&worker| queues_of(&polled[worker]));
             pollers.truncate(senders.max(1));
         }
         let mut taken = vec![0; workers];
@@ -77,16 +175,21 @@ pub(super) fn intakes(
             let mut spread = None;
             if is_spread {
                 let rings = lead_to_work(site, id, &times, &local_frames[id], &mut intakes)?;
+                for &worker in &roles.work {
+                    polled[worker].push(PolledPort { port: id, is_ring: true });
+                }
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
             let endpoint = endpoint(port_plan, &mut reports[id]);
             let local_frames = local_frames[id].clone().filter(|_| !is_spread);
-            let load = |worker: usize| (taken[worker], queues_of(&intakes[worker]));
+            let load = |worker: usize| (taken[worker], queues_of(&polled[worker]));
             let poller =
                 pollers.iter().copied().min_by_key(|&worker| load(worker)).expect("a port has pollers");
             taken[poller] += 1;
+            polled[poller].push(PolledPort { port: id, is_ring: false });
             intakes[poller].push(Intake {
                 port: id,
+                attachment: site.attachments[id],
                 is_cold: matches!(source, Source::Queue { .. }) && !port_plan.devargs.copies_packets(),
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
@@ -97,12 +200,12 @@ pub(super) fn intakes(
             });
         }
     }
-    Ok(Intakes { of_workers: intakes, reports })
+    Ok(Intakes { of_workers: intakes, polled, reports })
 }
 
 /// Receive queues that a worker has; rings are none.
-fn queues_of(intakes: &[Intake]) -> usize {
-    intakes.iter().filter(|intake| !intake.is_ring()).count()
+fn queues_of(polled: &[PolledPort]) -> usize {
+    polled.iter().filter(|polled| !polled.is_ring).count()
 }
 
 /// Gives what the packets of a port that is spread carry their times in, if somebody may ask for them.
@@ -134,6 +237,7 @@ fn lead_to_work(
         rings.push(sender);
         intakes[worker].push(Intake {
             port: id,
+            attachment: site.attachments[id],
             source: Source::Ring { ring, times: times.clone() },
             is_cold: true,
             endpoint: None,
@@ -146,55 +250,85 @@ fn lead_to_work(
     Ok(rings)
 }
 
+/// A worker's ways to the tools: those that come, and where those that it has are.
+#[derive(Default)]
+pub(in crate::broker) struct WorkerWays {
+    pub egresses: ById<EgressId, NextOutlet>,
+    /// Behind those that it has.
+    pub txqs: Vec<SpareTxq>,
+    pub handovers: Vec<Incoming>,
+    pub control_frames: Vec<ControlFrames>,
+    pub time_place: Option<RxStamp>,
+}
+
+impl WorkerWays {
+    /// The outlets of a worker that had none.
+    pub(in crate::broker) fn into_outlets(self, plan: &Plan) -> Outlets {
+        let egresses = self.egresses.into_iter().map(|next| match next {
+            NextOutlet::New(outlet) => outlet,
+            NextOutlet::Kept(_) => unreachable!("there was none before"),
+        });
+        let mut outlets = Outlets {
+            egresses: egresses.collect(),
+            txqs: self.txqs.into_iter().filter_map(SpareTxq::new).collect(),
+            shared: Vec::new(),
+            handovers: self.handovers,
+            control_frames: self.control_frames,
+            tx_burst: plan.settings.burst,
+            kinds: plan.egresses(),
+            time_place: self.time_place,
+            left: 0,
+            has_captures: has_captures(plan),
+        };
+        outlets.take_turns();
+        outlets
+    }
+}
+
+/// Returns whether some tool is a capture.
+pub(in crate::broker) fn has_captures(plan: &Plan) -> bool {
+    plan.tools.iter().any(|tool| tool.output == Output::Capture)
+}
+
 /// The workers' ways to the tools.
-pub(super) struct Ways {
+pub(in crate::broker) struct Ways {
     /// The parts of each worker.
-    pub outlets: Vec<Outlets>,
-    /// The place of a transmit queue of each port among each worker's, if the worker owns one.
-    pub owned: Vec<ById<PortId, Option<usize>>>,
-    /// The rings of capture tools, from each worker.
+    pub of_workers: Vec<WorkerWays>,
+    pub layout: Layout,
+    /// The rings of capture tools that come, from each worker.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
-/// Gives each worker its ways to the tools.
+/// Gives each worker its ways to the tools. Those that `kept` has ids before of stay as they are; `layout` is what workers have.
 ///
 /// A worker that owns none of a tool port's transmit queues hands its copies over a ring to the lcore that owns one.
 ///
 /// # Errors
 /// If there is no memory for the rings.
-pub(super) fn outlets(
+pub(in crate::broker) fn outlets(
     site: &Site<'_>,
     started: &mut ById<PortId, StartedPort>,
-    intakes: &Intakes,
+    kept: &ById<EgressId, Option<EgressId>>,
+    layout: Layout,
 ) -> Result<Ways, Error> {
     let Site { plan, roles, .. } = *site;
-    let workers = roles.lcores.len();
-    let none = || Outlets {
-        egresses: ById::default(),
-        txqs: Vec::new(),
-        shared: Vec::new(),
-        handovers: Vec::new(),
-        control_frames: Vec::new(),
-        tx_burst: plan.settings.burst,
-        kinds: plan.egresses(),
-        time_place: None,
-        left: 0,
-        has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
-    };
-    let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
-    let mut ways =
-        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], batch_rings: Vec::new() };
+    let none = || WorkerWays::default();
+    let of_workers = roles.lcores.iter().map(|_| none()).collect();
+    let before = layout.clone();
+    let mut ways = Ways { of_workers, layout, batch_rings: Vec::new() };
     for (id, egress) in plan.egresses().all() {
         let own = plan.egress(egress);
+        if let Some(from) = kept[id] {
+            ways.of_workers.iter_mut().for_each(|ways| ways.egresses.push(NextOutlet::Kept(from)));
+            continue;
+        }
         match egress {
             Egress::Tool(tool) => match own.output {
                 Output::Capture => ways.lead_to_writer(tool, own.queue),
-                Output::Discard => {
-                    ways.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Discard))
-                }
+                Output::Discard => ways.push_all(|| Outlet::Discard),
                 Output::Port(port) => {
                     let txqs = &mut started[port].txqs;
-                    let senders = Senders::of_copies(site, &own, txqs.len());
+                    let senders = Senders::of_copies(site, &own, txqs.len()).as_owned(&before, port, &own);
                     ways.lead_to_port(site, (id, &own), port, txqs, &senders)?;
                 }
             },
@@ -202,12 +336,11 @@ pub(super) fn outlets(
                 let wire = &plan.wires[wire];
                 let (from, to) = (wire.port(side), wire.port(side.other()));
                 let txqs = &mut started[to].txqs;
-                let senders = Senders::of_originals(intakes, from, txqs.len());
+                let senders = Senders::of_originals(&ways.layout.polled, from, txqs.len());
                 ways.lead_to_port(site, (id, &own), to, txqs, &senders)?;
             }
         }
     }
-    ways.outlets.iter_mut().for_each(Outlets::take_turns);
     Ok(ways)
 }
 
@@ -228,12 +361,25 @@ impl Senders {
     }
 
     /// Finds the senders of the direction of a wire that comes from port `from`: who polls it has the originals.
-    fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
-        let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
-        let workers = intakes.of_workers.iter().enumerate();
+    fn of_originals(polled: &[Vec<PolledPort>], from: PortId, txqs: usize) -> Self {
+        let polls = |polled: &[PolledPort]| polled.iter().any(|polled| polled.port == from);
+        let workers = polled.iter().enumerate();
         let givers: Vec<usize> =
-            workers.filter(|(_, intakes)| polls(intakes)).map(|(worker, _)| worker).collect();
+            workers.filter(|(_, polled)| polls(polled)).map(|(worker, _)| worker).collect();
         Self { owners: givers[..txqs.min(givers.len())].to_vec(), givers }
+    }
+
+    /// The same where workers own transmit queues of the port already: these send.
+    fn as_owned(self, layout: &Layout, port: PortId, egress: &EgressPlan) -> Self {
+        let mut owners: Vec<usize> =
+            (0..layout.owned.len()).filter(|&worker| layout.owned[worker][port].is_some()).collect();
+        if owners.is_empty() {
+            return self;
+        }
+        if egress.order_ns.is_some() {
+            owners.truncate(1);
+        }
+        Self { owners, ..self }
     }
 
     /// Who sends the copies of a worker that has some.
@@ -248,12 +394,22 @@ impl Senders {
     }
 }
 
+impl WorkerWays {
+    fn push(&mut self, outlet: Outlet) {
+        self.egresses.push(NextOutlet::New(outlet));
+    }
+}
+
 impl Ways {
+    fn push_all(&mut self, outlet: impl Fn() -> Outlet) {
+        self.of_workers.iter_mut().for_each(|ways| ways.push(outlet()));
+    }
+
     /// Leads to the thread that writes the tool's file.
     fn lead_to_writer(&mut self, tool: ToolId, queue: usize) {
-        let own: Vec<Arc<BatchRing>> = self.outlets.iter().map(|_| BatchRing::new(queue)).collect();
-        for (outlets, ring) in self.outlets.iter_mut().zip(&own) {
-            outlets.egresses.push(Outlet::Capture(CaptureQueue::new(Arc::clone(ring))));
+        let own: Vec<Arc<BatchRing>> = self.of_workers.iter().map(|_| BatchRing::new(queue)).collect();
+        for (ways, ring) in self.of_workers.iter_mut().zip(&own) {
+            ways.push(Outlet::Capture(CaptureQueue::new(Arc::clone(ring))));
         }
         self.batch_rings.push((tool, own));
     }
@@ -264,13 +420,16 @@ impl Ways {
         site: &Site<'_>,
         (id, egress): (EgressId, &EgressPlan),
         port: PortId,
-        txqs: &mut [Option<TxQueue>],
+        txqs: &mut [Option<SpareTxq>],
         senders: &Senders,
     ) -> Result<(), Error> {
         let port_plan = &site.plan.ports[port];
         if port_plan.is_stopped {
-            self.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Down));
+            self.push_all(|| Outlet::Down);
             return Ok(());
+        }
+        if senders.owners.is_empty() && !senders.givers.is_empty() {
+            return Err(Refusal::NoTransmitQueue { port: port_plan.name.clone() }.into());
         }
         let fit =
             FrameLimits::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
@@ -278,36 +437,39 @@ impl Ways {
         let bucket = egress
             .shaping
             .map(|shaping| Arc::new(TokenBucket::new(shaping, clock::tsc_hz(), clock::tsc())));
-        let mut rings = vec![None; self.outlets.len()];
-        for worker in 0..self.outlets.len() {
+        let mut rings = vec![None; self.of_workers.len()];
+        for worker in 0..self.of_workers.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
-                let outlets = &mut self.outlets[worker];
-                let txq = *self.owned[worker][port].get_or_insert_with(|| {
-                    outlets.txqs.extend(txqs[queue].take());
-                    outlets.txqs.len() - 1
-                });
+                let ways = &mut self.of_workers[worker];
+                let txq = match self.layout.owned[worker][port] {
+                    Some(txq) => txq,
+                    None => {
+                        let taken = txqs.get_mut(queue).and_then(Option::take);
+                        let taken = taken
+                            .ok_or_else(|| Refusal::TransmitQueueTaken { port: port_plan.name.clone() })?;
+                        ways.txqs.push(taken);
+                        self.layout.txqs[worker] += 1;
+                        *self.layout.owned[worker][port].insert(self.layout.txqs[worker] - 1)
+                    }
+                };
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = port_plan.devargs.copies_packets();
-                outlets.egresses.push(Outlet::Port {
+                ways.push(Outlet::Port {
                     txq,
                     queue: egress_queue(egress, bucket.clone(), place, fit, has_cheap_calls),
                 });
             } else if !senders.givers.contains(&worker) {
                 // it has none
-                self.outlets[worker].egresses.push(Outlet::Discard);
+                self.of_workers[worker].push(Outlet::Discard);
             } else {
                 let owner = senders.owner_of(worker);
                 if rings[owner].is_none() {
                     rings[owner] = Some(self.handover(site, (id, egress), owner)?);
                 }
                 let (ring, backlog) = rings[owner].clone().expect("made just above");
-                let outlets = &mut self.outlets[worker];
-                outlets.egresses.push(Outlet::Handover {
-                    ring,
-                    backlog,
-                    queue: gathering_queue(egress, fit),
-                });
-                outlets.time_place = outlets.time_place.or(place);
+                let ways = &mut self.of_workers[worker];
+                ways.push(Outlet::Handover { ring, backlog, queue: gathering_queue(egress, fit) });
+                ways.time_place = ways.time_place.or(place);
             }
         }
         Ok(())
@@ -326,22 +488,22 @@ impl Ways {
         let (sender, receiver) =
             ring::create(eal, most as u32, lcore::socket_of(eal, roles.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
-        self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
+        self.of_workers[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
         Ok((sender, backlog))
     }
 }
 
 /// Which worker polls which ports, where there are several that each run to completion.
-pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<Event> {
+pub(super) fn receive_queues(site: &Site<'_>, polled: &[Vec<PolledPort>]) -> Option<Event> {
     let Site { plan, roles, .. } = *site;
-    if intakes.len() < 2 || plan.settings.stages.is_some() {
+    if polled.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
-    let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports = intakes.iter().map(|intake| plan.ports[intake.port].name.clone()).collect();
+    let of_lcore = |(&lcore, polled): (&LcoreId, &Vec<PolledPort>)| {
+        let ports = polled.iter().map(|polled| plan.ports[polled.port].name.clone()).collect();
         Polled { lcore: lcore.0, ports }
     };
-    Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(intakes).map(polled).collect() })
+    Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(polled).map(of_lcore).collect() })
 }
 
 /// Gives the hash by which packets are spread over work lcores. It is as deep as the deepest hash that the plan's rules, groups and

@@ -7,11 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::super::access::Caller;
 use super::super::bell::Bell;
 use super::super::lines::{Line, next_line};
 use super::super::outlet::Outlet;
+use super::super::tokens::Shown;
 use super::MOST_LINE_BYTES;
-use tapline_api::access::Principal;
 
 /// Lines that wait to be answered.
 const MOST_WAITING: usize = 8;
@@ -24,7 +25,7 @@ const FINISH_LIMIT: Duration = Duration::from_millis(200);
 
 /// A client, as the session sees it.
 pub(super) struct Client {
-    principal: Principal,
+    caller: Mutex<Caller>,
     stream: UnixStream,
     outlet: Outlet,
     inbox: Mutex<Inbox>,
@@ -49,15 +50,20 @@ pub(super) fn turn_away(mut stream: &UnixStream, why: &str) {
 
 impl Client {
     /// Begins to write to a client. Gives what is to be read by [`read`](Self::read), too.
-    pub(super) fn new(stream: UnixStream, principal: Principal) -> io::Result<(Self, UnixStream)> {
+    pub(super) fn new(stream: UnixStream, caller: Caller) -> io::Result<(Self, UnixStream)> {
         let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
         let outlet = Outlet::to(MOST_UNREAD_BYTES, move || Ok(writer), |_| None)?;
         let (inbox, taken) = (Mutex::default(), Condvar::new());
-        Ok((Self { principal, stream, outlet, inbox, taken }, reader))
+        Ok((Self { caller: Mutex::new(caller), stream, outlet, inbox, taken }, reader))
     }
 
-    pub(super) fn principal(&self) -> &Principal {
-        &self.principal
+    pub(super) fn caller(&self) -> Caller {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// He has shown a token.
+    pub(super) fn sign_in(&self, token: Shown) {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner).token = Some(token);
     }
 
     /// The inbox is whole between any two statements, so a panic elsewhere spoils nothing.

@@ -21,12 +21,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::access::Caller;
 use super::bell::Bell;
 use super::lines::Line;
+use super::tokens::Shown;
 use client::Client;
 use place::Place;
-use tapline_api::access::Principal;
-use tapline_kernel::peer::{Peer, peer};
+use tapline_kernel::peer::peer;
+use tapline_kernel::process::user_name;
 
 /// The longest line of a client.
 pub const MOST_LINE_BYTES: usize = 1 << 20;
@@ -60,15 +62,12 @@ pub struct Received {
     pub line: Line,
 }
 
-/// Decides who somebody is, by the credentials that the kernel has of him; an error is told to him.
-pub type Admit = Box<dyn Fn(&Peer) -> Principal + Send>;
-
 impl Socket {
-    /// Makes the socket at `path` and listens; `admit` says who each client is. The bell is rung when a client has said something.
+    /// Makes the socket at `path` and listens. The bell is rung when a client has said something.
     ///
     /// # Errors
     /// Another process listens there, or the socket cannot be made; nothing is left behind then.
-    pub fn listen(path: &Path, bell: Bell, admit: Admit) -> io::Result<Self> {
+    pub fn listen(path: &Path, bell: Bell) -> io::Result<Self> {
         let (place, listener) = Place::take(path)?;
         let shared = Arc::new(Shared {
             clients: Mutex::default(),
@@ -77,9 +76,7 @@ impl Socket {
             is_ended: AtomicBool::new(false),
         });
         let theirs = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || theirs.accept(&listener, &admit))?;
+        std::thread::Builder::new().name("control".to_owned()).spawn(move || theirs.accept(&listener))?;
         Ok(Self { _place: place, shared })
     }
 
@@ -96,8 +93,15 @@ impl Socket {
     }
 
     /// Returns who a client is; `None` where he has gone.
-    pub fn principal(&self, client: ClientId) -> Option<Principal> {
-        Some(self.shared.clients().get(&client)?.principal().clone())
+    pub fn caller(&self, client: ClientId) -> Option<Caller> {
+        Some(self.shared.clients().get(&client)?.caller())
+    }
+
+    /// A client has shown a token.
+    pub fn sign_in(&self, client: ClientId, token: Shown) {
+        if let Some(client) = self.shared.clients().get(&client) {
+            client.sign_in(token);
+        }
     }
 
     /// Answers the request that a client has on its way: the next one may be taken.
@@ -141,33 +145,34 @@ impl Shared {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(self: &Arc<Self>, listener: &UnixListener, admit: &Admit) {
+    fn accept(self: &Arc<Self>, listener: &UnixListener) {
         for stream in listener.incoming() {
             if self.is_ended.load(Ordering::Relaxed) {
                 return;
             }
             match stream {
-                Ok(stream) => self.welcome(stream, admit),
+                Ok(stream) => self.welcome(stream),
                 // a client that went away at once is nobody's fault; for the rest there may be room in a while
                 Err(_) => std::thread::sleep(ACCEPT_PAUSE),
             }
         }
     }
 
-    fn welcome(self: &Arc<Self>, stream: UnixStream, admit: &Admit) {
+    fn welcome(self: &Arc<Self>, stream: UnixStream) {
         if self.clients().len() >= MOST_CLIENTS {
             return client::turn_away(
                 &stream,
                 &format!("{MOST_CLIENTS} clients are connected already; try again later"),
             );
         }
-        let principal = match peer(&stream) {
-            Ok(peer) => admit(&peer),
+        let caller = match peer(&stream) {
+            // looked up once: it may take its time
+            Ok(peer) => Caller { user: user_name(peer.uid), peer, token: None },
             Err(error) => return client::turn_away(&stream, &format!("who you are is not known: {error}")),
         };
         let id = ClientId(self.next.fetch_add(1, Ordering::Relaxed));
         // where there is no thread for it, it finds its connection closed
-        let Ok((client, reader)) = Client::new(stream, principal) else { return };
+        let Ok((client, reader)) = Client::new(stream, caller) else { return };
         let client = Arc::new(client);
         self.clients().insert(id, Arc::clone(&client));
         let shared = Arc::clone(self);

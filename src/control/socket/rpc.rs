@@ -50,7 +50,8 @@ pub enum Form {
 pub enum Call {
     /// The session answers it.
     Session(Request),
-    Hello,
+    /// With a token, where one is shown.
+    Hello(Option<String>),
     Subscribe(Subscribe),
     /// `exit`: the client wants to be disconnected.
     Exit,
@@ -122,7 +123,9 @@ struct Complete {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct HelloParams {
+    token: Option<String>,
+}
 
 /// A line that is no request: the text of the answer.
 pub type Wrong = String;
@@ -170,7 +173,7 @@ fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
         serde_json::from_value(params).map_err(|error| (INVALID_PARAMS, error.to_string()))
     }
     Ok(match method {
-        "hello" => of::<Nothing>(params).map(|_| Call::Hello)?,
+        "hello" => of::<HelloParams>(params).map(|hello| Call::Hello(hello.token))?,
         "run" => {
             let Run { line, dry_run } = of(params)?;
             Call::Session(Request::Line { text: line.into_bytes(), is_dry_run: dry_run })

@@ -6,16 +6,20 @@
 use std::collections::HashMap;
 
 use super::names::Key;
+use crate::plan::access::Grantee;
 use crate::plan::value::{Action, Settings};
 use tapline_api::words::NameKind;
 use tapline_datapath::ids::{PortId, WireId};
+use tapline_lang::ast;
 use tapline_lang::ast::Name;
+use tapline_lang::ast::access::Grant;
 use tapline_lang::ast::filter::Filter;
 use tapline_lang::ast::group::GroupOption;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::ast::tool::{ToolOption, ToolTarget};
 use tapline_lang::ast::wire::WireOption;
+use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::by_id::ById;
 
@@ -30,6 +34,9 @@ pub(crate) struct Definitions<'a> {
     pub filters: Table<'a, NamedFilter<'a>>,
     /// The rules, ascending by priority.
     pub rules: Vec<Rule<'a>>,
+    pub access: Vec<Granted<'a>>,
+    /// The place of the path of `set audit`.
+    pub audit: Option<&'a Spanned<String>>,
     pub actions: Vec<Action>,
 }
 
@@ -53,6 +60,8 @@ pub(crate) struct Tables<'a> {
     pub wires: Table<'a, Wire<'a>>,
     pub filters: Table<'a, NamedFilter<'a>>,
     pub rules: Table<'a, Rule<'a>>,
+    pub access: Vec<Granted<'a>>,
+    pub audit: Option<&'a Spanned<String>>,
     pub actions: Vec<Action>,
 }
 
@@ -69,6 +78,8 @@ impl<'a> Tables<'a> {
             wires: self.wires.into_vec().into(),
             filters: self.filters,
             rules,
+            access: self.access,
+            audit: self.audit,
             actions: self.actions,
         }
     }
@@ -263,6 +274,21 @@ impl<'a> Defined<'a> for Rule<'a> {
 
     fn table<'t>(tables: &'t mut Tables<'a>) -> &'t mut Table<'a, Self> {
         &mut tables.rules
+    }
+}
+
+/// `access grant`.
+pub(crate) struct Granted<'a> {
+    pub grant: &'a Grant,
+    /// Who is meant; an error says that he is not there.
+    pub to: Result<Grantee, Diagnostic>,
+}
+
+impl Granted<'_> {
+    /// Returns whether the grant is to somebody of this name.
+    pub(crate) fn is_called(&self, other: &ast::access::Grantee) -> bool {
+        let ast::access::Grantee { kind, name } = &self.grant.to;
+        (kind, &name.value) == (&other.kind, &other.name.value)
     }
 }
 

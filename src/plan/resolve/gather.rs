@@ -85,6 +85,8 @@ impl<'a> Resolver<'a> {
             }
             Command::RuleDestroy(priority) => self.destroy::<Rule<'a>>(priority, tables),
             Command::RuleDestroyAll => tables.rules = Table::default(),
+            Command::AccessGrant(grant) => self.grant(grant, tables),
+            Command::AccessRevoke(grantee) => self.revoke(grantee, tables),
             Command::Start => tables.actions.push(Action::Start),
             Command::Stop => tables.actions.push(Action::Stop),
             Command::Show(show) => tables.actions.push(Action::Show(*show)),

@@ -3,6 +3,8 @@
 //! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later
 //! line creates; then every reference is looked up, and every mistake is reported.
 
+/// Who may do what.
+mod access;
 /// Edits, timestamps, transports and MTUs.
 mod copies;
 /// Holds what commands define.
@@ -165,6 +167,7 @@ impl<'a> Resolver<'a> {
             FilterPlan { name: defined.name.value.clone(), words: defined.filter.to_string() }
         });
         let filters = filters.collect();
+        let access = self.grants(definitions);
         let mut plan = Plan {
             settings: definitions.settings.clone(),
             ports,
@@ -173,6 +176,7 @@ impl<'a> Resolver<'a> {
             groups,
             filters,
             rules: rules.into(),
+            access,
             work: Arc::new(WorkPlan {
                 groups: group_work,
                 edits: std::mem::take(&mut self.edits).into(),

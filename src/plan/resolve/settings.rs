@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Resolver;
 use super::definitions::Tables;
+use crate::plan::access::AuditPlan;
 use crate::plan::value::Stages;
 use tapline_datapath::work_plan::Idle;
 use tapline_dpdk::clock::nanoseconds;
@@ -94,6 +95,11 @@ impl<'a> Resolver<'a> {
                 tables.settings.panic_dump = Some(path);
             }
             Setting::Clock(reference) => settings.clock = reference.value,
+            Setting::Audit { path, mode } => {
+                let mode = mode.as_ref().map(|mode| mode.value);
+                settings.audit = Some(AuditPlan { path: PathBuf::from(&path.value), mode });
+                tables.audit = Some(path);
+            }
         }
     }
 }

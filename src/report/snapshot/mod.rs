@@ -82,6 +82,7 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         lcores: lcores.into_iter().map(|(lcore, entry)| (lcore.0.to_string(), entry)).collect(),
         packets: totals.packets,
         copies: totals.copies(plan),
+        departed: totals.departed.entry(),
         latency_ns: totals.latency(plan).latency(tsc_hz()),
         filter_engine: plan.filter_engine(),
         events,

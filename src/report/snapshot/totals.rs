@@ -6,11 +6,12 @@ use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId};
 
 use crate::plan::Plan;
 use crate::report::ledger::packets_of;
-use tapline_api::snapshot::{Copies, Dropped, FlowCounters, Packets, Refused};
+use tapline_api::snapshot::{self, Copies, Dropped, FlowCounters, Packets, Refused};
 use tapline_datapath::counters::dedup::{DedupCounters, PairCounters};
 use tapline_datapath::counters::latency::Merged;
-use tapline_datapath::counters::{WorkerCounters, WriterCounters};
-use tapline_packet::by_id::ById;
+use tapline_datapath::counters::{EgressCounters, GroupCounters, Origins, WorkerCounters, WriterCounters};
+use tapline_datapath::egresses::Egresses;
+use tapline_packet::by_id::{ById, Id};
 
 /// The sums of what the workers counted, indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
@@ -22,6 +23,64 @@ pub struct Totals {
     pub groups: ById<GroupId, GroupTotals>,
     /// The dedup of each rule; `None` if the rule does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
+    /// Of tools, groups and wires that the plan has no more.
+    pub departed: Departed,
+}
+
+/// What became of copies and originals of tools, groups and wires that plans before had.
+#[derive(Clone, Default, Debug)]
+pub struct Departed {
+    /// Packets of ports that are gone.
+    pub received: u64,
+    /// Of tools, and those of groups that no member got.
+    pub copies: Copies,
+    /// Of wires.
+    pub originals: Copies,
+}
+
+impl Departed {
+    /// What statistics show of it, if there is anything.
+    pub(super) fn entry(&self) -> Option<snapshot::Departed> {
+        let entry = snapshot::Departed { received: self.received, copies: self.copies };
+        (entry != snapshot::Departed::default()).then_some(entry)
+    }
+
+    /// Adds those of others.
+    pub fn add(&mut self, more: &Self) {
+        self.received += more.received;
+        self.copies.add(&more.copies);
+        self.originals.add(&more.originals);
+    }
+
+    fn is_balanced(&self) -> bool {
+        self.copies.is_balanced() && self.originals.is_balanced()
+    }
+
+    fn at_rest(&mut self) {
+        for copies in [&mut self.copies, &mut self.originals] {
+            copies.requested = copies.ended();
+        }
+    }
+}
+
+/// What some counters of one egress say of its copies.
+pub fn copies_of<'a>(counters: impl Iterator<Item = &'a EgressCounters> + Clone) -> Copies {
+    let sum = |get: &dyn Fn(&EgressCounters) -> u64| counters.clone().map(get).sum();
+    // what ends is read first: a copy on its way counts as waiting
+    let dropped = Dropped(std::array::from_fn(|reason| sum(&|counters| counters.dropped[reason].get())));
+    let sent = sum(&|counters| counters.sent.get());
+    Copies { requested: sum(&|counters| counters.requested.get()), sent, dropped }
+}
+
+/// What some counters of one group say.
+pub fn group_of<'a>(counters: impl Iterator<Item = &'a GroupCounters> + Clone) -> GroupTotals {
+    let sum = |get: &dyn Fn(&GroupCounters) -> u64| counters.clone().map(get).sum();
+    GroupTotals {
+        requested: sum(&|group| group.requested.get()),
+        assigned: sum(&|group| group.assigned.get()),
+        discarded: sum(&|group| group.discarded.get()),
+        down: sum(&|group| group.down.get()),
+    }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -205,6 +264,10 @@ impl Totals {
             egresses: egresses.collect(),
             groups: groups.collect(),
             dedups: first.dedups.ids().map(|rule| DedupTotals::of(workers, rule)).collect(),
+            departed: Departed {
+                received: sum(&|worker| worker.received_from_left()),
+                ..Departed::default()
+            },
         }
     }
 
@@ -242,11 +305,33 @@ impl Totals {
         self
     }
 
+    /// The totals of what another plan keeps, where it stands there by `origins`; what it has not is departed. Tools are told from
+    /// wires by the egresses of the plan before.
+    pub fn of_plan(mut self, origins: &Origins, before: Egresses) -> Self {
+        let is_gone = |id: &EgressId| !origins.egresses.iter().flatten().any(|from| from == id);
+        for (id, totals) in self.egresses.entries().filter(|(id, _)| is_gone(id)) {
+            let sum =
+                if before.is_tool(id) { &mut self.departed.copies } else { &mut self.departed.originals };
+            sum.add(&totals.copies);
+        }
+        let is_gone = |id: &GroupId| !origins.groups.iter().flatten().any(|from| from == id);
+        for (_, totals) in self.groups.entries().filter(|(id, _)| is_gone(id)) {
+            self.departed.copies.add(&totals.unassigned());
+        }
+        let is_gone = |id: &PortId| !origins.ports.iter().flatten().any(|from| from == id);
+        self.departed.received +=
+            self.ports.entries().filter(|(id, _)| is_gone(id)).map(|(_, port)| port.received).sum::<u64>();
+        self.ports = moved(&self.ports, &origins.ports);
+        self.egresses = moved(&self.egresses, &origins.egresses);
+        self.groups = moved(&self.groups, &origins.groups);
+        self
+    }
+
     /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self, plan: &Plan) -> Copies {
         let unassigned = self.groups.iter().map(GroupTotals::unassigned);
         self.of_copies(plan).map(|tool| tool.copies).chain(unassigned).fold(
-            Copies::default(),
+            self.departed.copies,
             |mut sum, copies| {
                 sum.add(&copies);
                 sum
@@ -271,14 +356,15 @@ impl Totals {
     /// Returns whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
         let are_tools_balanced = self.egresses.iter().all(|tool| tool.copies.is_balanced());
-        self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
+        let are_balanced = self.packets.is_balanced() && self.departed.is_balanced();
+        are_balanced && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
     /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities
     /// also hold for what is counted [`since`](Self::since).
     pub fn at_rest(mut self) -> Self {
-        let mut on_the_way =
-            self.ports.iter().map(|port| port.received).sum::<u64>().saturating_sub(self.packets.ended());
+        let received = self.departed.received + self.ports.iter().map(|port| port.received).sum::<u64>();
+        let mut on_the_way = received.saturating_sub(self.packets.ended());
         self.packets.received = self.packets.ended();
         // which ports they came from is not known
         for port in &mut self.ports {
@@ -288,6 +374,7 @@ impl Totals {
         }
         self.egresses.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
         self.groups.iter_mut().for_each(|group| group.requested = group.ended());
+        self.departed.at_rest();
         self
     }
 
@@ -342,9 +429,19 @@ impl Totals {
             rules: rules.collect(),
             egresses: egresses.collect(),
             groups: self.groups.iter().zip(&earlier.groups).map(|(a, b)| a.since(b)).collect(),
+            departed: Departed {
+                received: self.departed.received.saturating_sub(earlier.departed.received),
+                copies: self.departed.copies.since(&earlier.departed.copies),
+                originals: self.departed.originals.since(&earlier.departed.originals),
+            },
             dedups: dedups.collect(),
         }
     }
+}
+
+/// Values by the ids of another plan, that `from` knows the ids before of.
+fn moved<I: Id, T: Clone + Default>(before: &ById<I, T>, from: &ById<I, Option<I>>) -> ById<I, T> {
+    from.iter().map(|from| from.and_then(|from| before.get(from).cloned()).unwrap_or_default()).collect()
 }
 
 /// The sums of what a rule's dedup counted, in all workers.

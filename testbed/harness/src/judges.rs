@@ -36,9 +36,16 @@ pub fn assert_balanced(line: &Value) {
         ends.iter().map(|end| number(line, &format!("packets/{end}"))).sum::<u64>(),
         "packets: {line}"
     );
-    assert_eq!(received, sum_over(line, "ports", |port| number(port, "received")), "ports: {line}");
+    // what was taken out of the plan has no names any more
+    let departed = line.get("departed");
+    let of_ports = sum_over(line, "ports", |port| number(port, "received"));
+    assert_eq!(received, of_ports + departed.map_or(0, |gone| number(gone, "received")), "ports: {line}");
     let ended = |copies: &Value| number(copies, "sent") + dropped(copies);
     let (mut requested, mut accounted, mut sent) = (0, 0, 0);
+    if let Some(copies) = departed.map(|departed| &departed["copies"]) {
+        assert_eq!(number(copies, "requested"), ended(copies), "departed: {line}");
+        (requested, accounted, sent) = (ended(copies), ended(copies), number(copies, "sent"));
+    }
     for (name, tool) in entries(line, "tools") {
         assert_eq!(number(tool, "requested"), ended(tool), "tool {name}: {line}");
         (requested, accounted) = (requested + number(tool, "requested"), accounted + ended(tool));

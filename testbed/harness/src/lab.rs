@@ -184,9 +184,20 @@ impl Ended {
         account
     }
 
+    /// The account of a run that ended well, and whose script had a line that ends with this status.
+    pub fn scripted(self, status: i32) -> Account {
+        let account = self.ended(status);
+        assert_no_panics(&account.last, &account.stderr);
+        account
+    }
+
     /// The account of a run that ended well, whatever panicked in it.
     pub fn balanced(self) -> Account {
-        assert_eq!(self.status, Some(0), "exit status\n{}\n{}", self.stdout, self.stderr);
+        self.ended(0)
+    }
+
+    fn ended(self, status: i32) -> Account {
+        assert_eq!(self.status, Some(status), "exit status\n{}\n{}", self.stdout, self.stderr);
         let last = self.stats.last().unwrap_or_else(|| panic!("no statistics\n{}", self.stderr)).clone();
         assert_balanced(&last);
         Account { last, stdout: self.stdout, stderr: self.stderr, lines: self.stats }

@@ -24,6 +24,8 @@ pub mod pcap_files;
 pub mod programs;
 /// How long tests go on that can go on for as long as they are let.
 pub mod spans;
+/// Keys and screens: programs on a terminal.
+pub mod terminal;
 /// Packets as tshark sees them.
 pub mod tshark;
 

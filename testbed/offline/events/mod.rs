@@ -170,6 +170,12 @@ fn of_the_end() -> Vec<Event> {
         unwritten(false),
         Event::CaptureStuck { tool: text("recorder") },
         Event::OutputShort { port: text("ids0"), path: text("ids0.pcap"), sent: 1000, whole: 812 },
+        Event::AuditFailed {
+            path: text("audit.jsonl"),
+            error: text("No space left on device (os error 28)"),
+        },
+        Event::AuditResumed { path: text("audit.jsonl") },
+        Event::AuditHead { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
         Event::EndFailed { error: text("lcore 2: worker stopped: it panicked") },
         Event::OutOfBalance {},
     ]

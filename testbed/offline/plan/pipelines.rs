@@ -151,6 +151,8 @@ pub(super) fn reword(objects: &[Object], which: usize, choice: usize) -> Option<
         Subject::Wire(_) => reworded(line, &WIRE_WORDS, choice)?,
         Subject::Filter(_) => reworded(line, &FILTER_WORDS, choice)?,
         Subject::Rule(_) => reworded(line, &RULE_WORDS, choice)?,
+        // none of these pipelines grants anything
+        Subject::Access(_) => return None,
     };
     let mut expected = vec![(subject.clone(), Kind::Changed)];
     if let Subject::Filter(name) = subject {

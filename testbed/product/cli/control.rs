@@ -278,6 +278,11 @@ fn version_names_the_libraries() {
 
 /// `tapline run -i` with these lines typed, each after what it waits for has been printed.
 fn interact(lab: &Lab, pipeline: &str, dialogue: &[(&str, &str)]) -> Account {
+    interact_to(0, lab, pipeline, dialogue)
+}
+
+/// The same with a line in it that makes the exit status `status`.
+fn interact_to(status: i32, lab: &Lab, pipeline: &str, dialogue: &[(&str, &str)]) -> Account {
     lab.write("test.pipe", pipeline);
     let mut command =
         lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
@@ -305,7 +310,7 @@ fn interact(lab: &Lab, pipeline: &str, dialogue: &[(&str, &str)]) -> Account {
         seen = (lab.printed("stdout") + &lab.printed("stderr")).matches(next).count();
     }
     drop(input);
-    lab.end(started).done()
+    lab.end(started).scripted(status)
 }
 
 #[test]
@@ -314,18 +319,19 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
     let whole = office(&lab);
     // stopped in the file: packets move only when the prompt says `start`
     let pipeline = format!("{PIPELINE}{}rule create 2 from in to out\nstart\nstop\n", pcap_tools(&["out"]));
-    let account = interact(
+    let account = interact_to(
+        2,
         &lab,
         &pipeline,
         &[
             ("show plan", "rule 2"),
             ("shw tools", "unknown command `shw`"),
-            ("start", ""),
+            ("start", "started"),
             ("show tools", "requested"),
             ("show ports", "driver rx"),
             ("show lcores", "idle turns"),
-            ("stop", ""),
-            ("clear stats", ""),
+            ("stop", "stopped; everything was sent"),
+            ("clear stats", "statistics cleared"),
             ("show stats", "received 0 = delivered 0"),
             ("quit", ""),
         ],
@@ -334,14 +340,14 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
 }
 
 /// `tapline run -i` with an end by a flag, whose standard input ends behind what was typed.
-fn scripted(lab: &Lab, end: [&str; 2], typed: &[u8]) -> Account {
+fn scripted(lab: &Lab, end: [&str; 2], typed: &[u8], status: i32) -> Account {
     let arguments = ["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"];
     let mut command = lab.tapline(&[&arguments[..], &end].concat());
     let mut started = lab.start(command.stdin(Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     input.write_all(typed).expect("an open pipe");
     drop(input);
-    lab.end(started).done()
+    lab.end(started).scripted(status)
 }
 
 #[test]
@@ -350,7 +356,7 @@ fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
     for pipeline in [PIPELINE.to_owned(), format!("{PIPELINE}start\n")] {
         office(&lab);
         lab.write("test.pipe", &pipeline);
-        let account = scripted(&lab, ["--duration", "2s"], b"show \xff\xfe\nstart\nshow tools\n");
+        let account = scripted(&lab, ["--duration", "2s"], b"show \xff\xfe\nstart\nshow tools\n", 2);
         assert!(account.number("packets/received") > 0, "`start` was heard");
         let said = &account.stderr;
         assert!(
@@ -399,7 +405,7 @@ fn a_script_that_ends_leaves_the_run_to_its_flags() {
         "test.pipe",
         "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in sample 1/2 to t\n",
     );
-    let account = scripted(&lab, ["--exit-idle", "1s"], b"show plan\nstart\n");
+    let account = scripted(&lab, ["--exit-idle", "1s"], b"show plan\nstart\n", 0);
     assert_eq!(account.number("packets/received"), whole.len() as u64);
     assert!(account.stdout.contains("rule 1 from in sample 1/2 to t\n"), "{}", account.stdout);
 }
@@ -408,7 +414,8 @@ fn a_script_that_ends_leaves_the_run_to_its_flags() {
 fn commands_before_start_add_to_the_files_plan() {
     let lab = Lab::new();
     let whole = office(&lab);
-    let account = interact(
+    let account = interact_to(
+        2,
         &lab,
         "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\n",
         &[

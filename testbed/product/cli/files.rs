@@ -335,14 +335,14 @@ fn a_change_at_the_prompt_reads_nothing_that_is_written() {
         "start\nrule create 20 from in match file \"out.txt\" to t\nrule create 21 from in match file \"stats.json\" to t\nquit\n",
     );
     let said = ended.stderr.clone();
-    ended.done();
+    ended.scripted(2);
     assert!(said.contains("error: `out.txt` is written by tool `t`"), "{said}");
     assert!(said.contains("error: `stats.json` is written by `--stats`"), "{said}");
     assert_eq!(said.matches("the plan stays as it is").count(), 2, "{said}");
     // before the start anything may be added, and the same holds
     let ended = run("tool create u capture in.pcap\nstart\nquit\n");
     let said = ended.stderr.clone();
-    ended.done();
+    ended.scripted(2);
     assert!(said.contains("prompt:1:23: error: `in.pcap` is read by port `in`"), "{said}");
     for (name, bytes) in &things.before {
         assert!(fs::read(lab.path(name)).is_ok_and(|now| now == *bytes), "{name} has changed");

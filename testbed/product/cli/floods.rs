@@ -50,16 +50,21 @@ fn endless(words: &[&str]) -> (std::process::Child, Stdio) {
 
 #[test]
 fn lines_that_keep_coming_keep_nothing_waiting() {
-    let sources: [&[&str]; 4] =
-        [&["yes", "show ports"], &["yes", ""], &["cat", "/dev/urandom"], &["cat", "/dev/zero"]];
-    for words in sources {
+    // what is no command makes the exit status 2; a line without an end is none
+    let sources: [(&[&str], i32); 4] = [
+        (&["yes", "show ports"], 0),
+        (&["yes", ""], 0),
+        (&["cat", "/dev/urandom"], 2),
+        (&["cat", "/dev/zero"], 0),
+    ];
+    for (words, status) in sources {
         let lab = Lab::new();
         let (mut source, input) = endless(words);
         let flags = ["-i", "--stats", "stats.json", "--duration", "1s"];
         let started = lab.start(run(&lab, &flags).stdin(input));
         let ended = lab.end(started);
         let lines = ended.stats.len();
-        let account = ended.done();
+        let account = ended.scripted(status);
         assert!(account.number("packets/received") > 0, "{words:?}");
         assert!(lines > 5, "{words:?}: statistics went on: {lines} lines");
         source.kill().expect("a child");
@@ -74,7 +79,7 @@ fn lines_that_keep_coming_keep_nothing_waiting() {
         let peak = peak_kib(&started);
         assert!(peak < MOST_KIB, "{words:?}: {peak} KiB");
         started.signal("TERM");
-        lab.end(started).done();
+        lab.end(started).scripted(status);
         source.kill().expect("a child");
         source.wait().expect("a child");
     }
@@ -90,7 +95,7 @@ fn a_line_that_is_too_long_is_passed_over_and_the_next_is_answered() {
     let ended = lab.end(started);
     assert!(ended.stderr.contains("error: the line is longer than 65536 bytes"), "{}", ended.stderr);
     assert!(ended.stdout.contains("rule  matched"), "{}", ended.stdout);
-    ended.done();
+    ended.scripted(2);
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn files_that_block_or_never_end_are_refused_while_packets_flow() {
     let ended = lab.end(started);
     assert_eq!(ended.stderr.matches("is not a regular file").count(), 5, "{}", ended.stderr);
     assert!(ended.stdout.contains("rule  matched"), "{}", ended.stdout);
-    ended.done();
+    ended.scripted(2);
 }
 
 /// Both ends of a pipe that is full, and that nobody reads.
@@ -155,7 +160,7 @@ fn readers_that_stand_still_keep_no_run_from_its_end() {
     assert!(peak < MOST_KIB, "{peak} KiB");
     started.signal("TERM");
     File::create(lab.path("stderr")).expect("a writable folder");
-    lab.end(started).done();
+    lab.end(started).scripted(2);
     source.kill().expect("a child");
     source.wait().expect("a child");
 }

@@ -1,5 +1,7 @@
 //! The command line.
 
+/// The audit log, with what is done to it.
+mod audit;
 /// Signals, times, statistics, the prompt, an ordinary user.
 mod control;
 /// What is wrong is said, and nothing is started.
@@ -10,6 +12,8 @@ mod files;
 mod floods;
 /// Times and levels of log lines.
 mod log;
+/// Prompts at a terminal, and the exit status of scripts.
+mod prompt;
 /// A whole file in the place of the running plan.
 mod reload;
 /// The control socket.

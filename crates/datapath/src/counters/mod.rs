@@ -13,7 +13,7 @@ use self::dedup::Tally;
 use self::latency::Histogram;
 use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use tapline_api::words::{BurstSize, Class, Disposition, DropReason, Stage};
-use tapline_packet::by_id::ById;
+use tapline_packet::by_id::{ById, Id};
 
 /// A sum that one thread writes and others read.
 ///
@@ -51,22 +51,28 @@ impl Counter {
 
 /// One worker's counters.
 ///
-/// Those of rules are of one plan; the others go on when rules are changed ([`WorkerCounters::for_rules`]).
+/// Those of rules are of one plan. Those of ports, egresses and groups go on in another plan that keeps them
+/// ([`WorkerCounters::after`]), at the ids that they have there.
 pub struct WorkerCounters {
     pub rules: ById<RuleId, RuleCounters>,
     pub dedups: ById<RuleId, Option<Arc<Tally>>>,
+    pub ports: ById<PortId, Arc<PortCounters>>,
+    /// Those of the plan, and behind them those that leave.
+    pub egresses: ById<EgressId, Arc<EgressCounters>>,
+    pub groups: ById<GroupId, Arc<GroupCounters>>,
+    /// Of ports that the plan before had, and this one has not.
+    left: Vec<Arc<PortCounters>>,
+    /// Packets of ports that left before those.
+    left_before: u64,
     lasting: Arc<LastingCounters>,
 }
 
-/// The counters that a worker has from its start to its end, whatever the rules are.
+/// The counters that a worker has from its start to its end, whatever the plan is.
 #[repr(align(128))]
 #[derive(Default)]
 pub struct LastingCounters {
     /// Packets by [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
-    pub ports: ById<PortId, PortCounters>,
-    pub egresses: ById<EgressId, EgressCounters>,
-    pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
 
@@ -83,18 +89,23 @@ impl Deref for WorkerCounters {
 ///
 /// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So turns are not counted
 /// here.
-#[repr(align(128))]
 pub struct WriterCounters {
-    pub tools: ById<ToolId, EgressCounters>,
+    pub tools: ById<ToolId, Arc<EgressCounters>>,
 }
 
 impl WriterCounters {
     pub fn new(tools: usize) -> Self {
-        Self { tools: block(tools) }
+        Self { tools: shared_block(tools) }
+    }
+
+    /// The counters of another plan: `tools` has for each tool its id in the plan before, if it was there.
+    pub fn after(&self, tools: &ById<ToolId, Option<ToolId>>) -> Self {
+        Self { tools: kept(&self.tools, tools) }
     }
 }
 
 /// The counters of what a worker received from a port.
+#[repr(align(128))]
 #[derive(Default)]
 pub struct PortCounters {
     /// Packets that the driver handed over.
@@ -173,6 +184,7 @@ impl SamplerCounters {
 }
 
 /// The counters of a tool's copies, or of the originals that leave by a direction of a wire.
+#[repr(align(128))]
 #[derive(Default)]
 pub struct EgressCounters {
     pub requested: Counter,
@@ -201,6 +213,7 @@ pub struct EgressCounters {
 }
 
 /// The counters of a group's copies: `requested = assigned + discarded + down`.
+#[repr(align(128))]
 #[derive(Default)]
 pub struct GroupCounters {
     /// Copies that rules asked of the group.
@@ -233,6 +246,8 @@ pub struct LcoreCounters {
     pub sleeps: Counter,
     /// Panics that the worker went on after: each cost at most a burst.
     pub panics: Counter,
+    /// Flushes, one after another, in which no copy was left that waits for an egress that leaves.
+    pub left_nothing: Counter,
     /// The [`Stage`] that the worker is in.
     pub stage: Counter,
     /// With `--profile`, by [`Stage`]: ticks of timed bursts.
@@ -263,15 +278,36 @@ fn block<I, T: Default>(count: usize) -> ById<I, T> {
     std::iter::repeat_with(T::default).take(count).collect()
 }
 
+fn shared_block<I, T: Default>(count: usize) -> ById<I, Arc<T>> {
+    block(count)
+}
+
+/// Counters by the ids of another plan: `from` has for each its id in `before`, and `None` where it begins at zero.
+fn kept<I: Id, T: Default>(before: &ById<I, Arc<T>>, from: &ById<I, Option<I>>) -> ById<I, Arc<T>> {
+    from.iter().map(|from| from.map_or_else(Arc::default, |from| Arc::clone(&before[from]))).collect()
+}
+
+/// Where ports, egresses and groups of a plan stood in the plan before: the id that each had, or `None` where it was not there.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Origins {
+    pub ports: ById<PortId, Option<PortId>>,
+    /// Those of the plan, and behind them those that leave.
+    pub egresses: ById<EgressId, Option<EgressId>>,
+    pub groups: ById<GroupId, Option<GroupId>>,
+}
+
 impl WorkerCounters {
     pub fn new(ports: usize, rules: usize, egresses: usize, groups: usize) -> Self {
-        let lasting = LastingCounters {
-            ports: block(ports),
-            egresses: block(egresses),
-            groups: block(groups),
-            ..LastingCounters::default()
-        };
-        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::new(lasting) }
+        Self {
+            rules: block(rules),
+            dedups: (0..rules).map(|_| None).collect(),
+            ports: shared_block(ports),
+            egresses: shared_block(egresses),
+            groups: shared_block(groups),
+            left: Vec::new(),
+            left_before: 0,
+            lasting: Arc::default(),
+        }
     }
 
     /// Counters of the same worker for other rules, which begin at zero: all else is counted on.
@@ -279,13 +315,38 @@ impl WorkerCounters {
         Self {
             rules: block(rules),
             dedups: (0..rules).map(|_| None).collect(),
+            ports: self.ports.clone(),
+            egresses: self.egresses.clone(),
+            groups: self.groups.clone(),
+            left: self.left.clone(),
+            left_before: self.left_before,
             lasting: Arc::clone(&self.lasting),
         }
     }
 
-    /// control: packets from all ports.
+    /// Counters of the same worker for another plan that has so many rules: what `origins` knows is counted on, all else begins at
+    /// zero. Workers have let go of the ports that left before.
+    pub fn after(&self, rules: usize, origins: &Origins) -> Self {
+        let is_kept = |port: &PortId| origins.ports.iter().flatten().any(|from| from == port);
+        let left = self.ports.entries().filter(|(port, _)| !is_kept(port));
+        Self {
+            ports: kept(&self.ports, &origins.ports),
+            egresses: kept(&self.egresses, &origins.egresses),
+            groups: kept(&self.groups, &origins.groups),
+            left: left.map(|(_, counters)| Arc::clone(counters)).collect(),
+            left_before: self.received_from_left(),
+            ..self.for_rules(rules)
+        }
+    }
+
+    /// control: packets of ports that the plan has no more.
+    pub fn received_from_left(&self) -> u64 {
+        self.left_before + self.left.iter().map(|port| port.received()).sum::<u64>()
+    }
+
+    /// control: packets from all ports, those that left included.
     pub fn received(&self) -> u64 {
-        self.ports.iter().map(PortCounters::received).sum()
+        self.received_from_left() + self.ports.iter().map(|port| port.received()).sum::<u64>()
     }
 
     /// worker: counts `count` packets of a port that no work lcore took.
@@ -338,5 +399,43 @@ impl EgressCounters {
     pub fn note_depth(&self, depth: usize) {
         self.queue_depth.set(depth as u64);
         self.queue_peak.peak(depth as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_counted_on_where_it_stands_and_what_left_is_still_received() {
+        let before = WorkerCounters::new(3, 1, 2, 1);
+        for (port, packets) in [(0, 10), (1, 20), (2, 40)] {
+            before.ports[PortId(port)].packets.add(packets);
+        }
+        before.egresses[EgressId(1)].sent.add(7);
+        let origins = Origins {
+            ports: vec![Some(PortId(2)), None].into(),
+            egresses: vec![Some(EgressId(1)), None, Some(EgressId(0))].into(),
+            groups: vec![None, Some(GroupId(0))].into(),
+        };
+        let after = before.after(4, &origins);
+        assert_eq!(
+            (after.rules.len(), after.ports.len(), after.egresses.len(), after.groups.len()),
+            (4, 2, 3, 2)
+        );
+        assert_eq!(after.ports[PortId(0)].packets.get(), 40);
+        assert_eq!(after.egresses[EgressId(0)].sent.get(), 7);
+        assert_eq!(after.received(), 70);
+        // a worker that has not taken up the plan yet counts on the old ones
+        before.ports[PortId(1)].packets.add(1);
+        before.ports[PortId(2)].packets.add(2);
+        assert_eq!((after.received(), after.for_rules(1).received()), (73, 73));
+        let all_kept = Origins {
+            ports: vec![Some(PortId(1))].into(),
+            egresses: vec![Some(EgressId(0))].into(),
+            groups: ById::default(),
+        };
+        assert_eq!(after.after(1, &all_kept).received(), 73);
+        assert!(Arc::ptr_eq(&after.ports[PortId(0)], &before.ports[PortId(2)]));
     }
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
 use crate::copies::facts::Stamps;
-use crate::ids::PortId;
+use crate::ids::Attachment;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -19,7 +19,7 @@ use tapline_packet::burst::{MAX_BURST, Selection};
 /// The origin of a burst's packets.
 #[derive(Clone, Copy)]
 pub struct Origin<'a> {
-    pub port: PortId,
+    pub port: Attachment,
     /// Filled where the input's plan says that times are needed.
     pub stamps: &'a Stamps,
 }
@@ -30,7 +30,7 @@ pub struct PacketMeta {
     pub time_ns: u64,
     /// Bytes on the wire.
     pub original_len: u32,
-    pub port: PortId,
+    pub port: Attachment,
 }
 
 /// Packets on their way to the writer.
@@ -175,6 +175,11 @@ impl CaptureQueue {
     /// Packets that wait, rounded up to batches.
     pub fn depth(&self) -> usize {
         (self.ring.batches - self.ring.free.len()) * self.ring.batch_len
+    }
+
+    /// Hands over all that was gathered: nothing more comes.
+    pub fn finish(&mut self) {
+        self.hand_over();
     }
 
     /// Frees what was gathered and not handed over; the number freed.

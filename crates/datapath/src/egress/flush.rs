@@ -4,10 +4,11 @@ use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{ControlFrames, Outlets};
-use crate::counters::WorkerCounters;
+use crate::counters::{EgressCounters, WorkerCounters};
 use crate::egresses::Egresses;
 use crate::ids::EgressId;
 use crate::swap::published::Live;
+use crate::swap::setup::Release;
 use tapline_api::words::DropReason;
 use tapline_fault as fault;
 
@@ -15,7 +16,7 @@ use tapline_fault as fault;
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
     let Outlets { egresses, txqs, shared, handovers, control_frames, tx_burst, kinds, .. } = outlets;
     fault::panics("flush");
-    let mut flushed = Flushed::default();
+    let (mut flushed, mut leaving_left) = (Flushed::default(), false);
     for ControlFrames { txq, ring, queue } in control_frames.iter_mut() {
         ring.receive(queue);
         if !queue.is_empty() {
@@ -25,7 +26,9 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { queue, .. } = &mut egresses[incoming.egress] {
             flushed.has_moved |= queue.take_over(incoming, &counters.egresses[incoming.egress]);
-            flushed.note_left(incoming.ring.count() > 0, incoming.egress, *kinds, live);
+            let is_left = incoming.ring.count() > 0;
+            leaving_left |= is_left && kinds.is_leaving(incoming.egress);
+            flushed.note_left(is_left, incoming.egress, *kinds, live);
         }
     }
     for (id, outlet) in egresses.entries_mut().rev() {
@@ -40,6 +43,8 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         if let Outlet::Port { queue, .. } = outlet
             && let Some(merge) = &mut queue.merge
         {
+            // nothing comes any more that what leaves could be put in order with
+            let held = if kinds.is_leaving(id) { Held::Leave } else { held };
             merge.release(held, &mut queue.mbufs, counted);
             counted.note_depth(queue.len());
         }
@@ -70,6 +75,9 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             }
             Outlet::Handover { .. } | Outlet::Discard | Outlet::Down => 0,
         };
+        // what waits for a writer is written after the writer's rings are closed
+        let waits_here = !matches!(outlet, Outlet::Capture(_));
+        leaving_left |= left > 0 && waits_here && kinds.is_leaving(id);
         flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
@@ -77,9 +85,14 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         for &id in &shared.egresses {
             if let Outlet::Port { queue, .. } = &egresses[id] {
                 queue.note_gate(&counters.egresses[id]);
+                leaving_left |= queue.len() > 0 && kinds.is_leaving(id);
                 flushed.note_left(queue.len() > 0, id, *kinds, live);
             }
         }
+    }
+    if egresses.len() > kinds.count() {
+        let flushes = if leaving_left { 0 } else { counters.lcore.left_nothing.get() + 1 };
+        counters.lcore.left_nothing.set(flushes);
     }
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { queue, .. } = &egresses[incoming.egress] {
@@ -119,20 +132,52 @@ impl Flushed {
 /// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
     for (outlet, counted) in outlets.egresses.iter_mut().zip(&counters.egresses) {
-        if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = outlet {
-            if let Some(merge) = &mut queue.merge {
-                merge.release(Held::Leave, &mut queue.mbufs, counted);
-            }
-            let reason = queue.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
-            counted.drop_copies(reason, queue.mbufs.clear() as u64);
-            counted.queue_depth.set(0);
-        }
         if let Outlet::Capture(queue) = outlet {
             counted.drop_copies(DropReason::Congested, queue.abandon() as u64);
             counted.queue_depth.set(0);
         }
+        abandon_queue(outlet, counted);
     }
-    for Incoming { egress, ring, backlog, .. } in &mut outlets.handovers {
-        counters.egresses[*egress].drop_copies(backlog.reason(), ring.clear() as u64);
+    for incoming in &mut outlets.handovers {
+        abandon_ring(incoming, counters);
+    }
+}
+
+/// Frees what waits for a port and counts it; the number freed.
+fn abandon_queue(outlet: &mut Outlet, counted: &EgressCounters) -> u64 {
+    let (Outlet::Port { queue, .. } | Outlet::Handover { queue, .. }) = outlet else { return 0 };
+    if let Some(merge) = &mut queue.merge {
+        merge.release(Held::Leave, &mut queue.mbufs, counted);
+    }
+    let reason = queue.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
+    let copies = queue.mbufs.clear() as u64;
+    counted.drop_copies(reason, copies);
+    counted.queue_depth.set(0);
+    copies
+}
+
+/// Frees what was handed over and not taken, and counts it; the number freed.
+fn abandon_ring(incoming: &mut Incoming, counters: &WorkerCounters) -> u64 {
+    let copies = incoming.ring.clear() as u64;
+    counters.egresses[incoming.egress].drop_copies(incoming.backlog.reason(), copies);
+    copies
+}
+
+impl Release {
+    /// control: ends outlets that all workers have let go of. What was not sent in time is freed and counted; what a capture's writer
+    /// has not got yet, it gets. Gives the copies that were freed, by the ids that their egresses had.
+    pub fn end(&mut self, counters: &WorkerCounters) -> Vec<(EgressId, u64)> {
+        let mut freed = Vec::new();
+        for (id, outlet) in &mut self.outlets {
+            if let Outlet::Capture(queue) = outlet {
+                queue.finish();
+            }
+            freed.push((*id, abandon_queue(outlet, &counters.egresses[*id])));
+        }
+        for incoming in &mut self.handovers {
+            freed.push((incoming.egress, abandon_ring(incoming, counters)));
+        }
+        freed.retain(|&(_, copies)| copies > 0);
+        freed
     }
 }

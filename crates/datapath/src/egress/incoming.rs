@@ -10,7 +10,7 @@ use tapline_dpdk::ring::Receiver;
 
 /// Copies for a tool that other workers hand over to the one that owns its transmit queue.
 pub struct Incoming {
-    pub(super) egress: EgressId,
+    pub(crate) egress: EgressId,
     pub(super) ring: Receiver,
     pub(super) backlog: Arc<Backlog>,
     /// The part of the backlog that is the owner's own queue.

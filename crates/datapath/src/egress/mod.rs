@@ -39,7 +39,7 @@ use self::capture_queue::Origin;
 use self::count::less_cut;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
-use super::ids::{EgressId, PortId};
+use super::ids::{Attachment, EgressId};
 use super::route::Copies;
 use outlet::{Asked, Outlet};
 use outlets::Outlets;
@@ -164,7 +164,7 @@ fn egress_alike(
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
-                let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
+                let origin = Origin { port: Attachment(0), stamps: &Stamps::NONE };
                 let asked = Asked { selection: all, origin, polled, counted };
                 is_due |=
                     outlet.give(&mut outlets.txqs, outlets.tx_burst, &mut alike.one(), &asked, by_class);

@@ -1,5 +1,7 @@
 //! A worker's ways to all tools and out of all wires, and the transmit queues that they share.
 
+use std::sync::Arc;
+
 use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
@@ -17,6 +19,7 @@ use tapline_packet::by_id::ById;
 
 /// A worker's ways to all tools and out of all wires.
 pub struct Outlets {
+    /// Those of the plan, and behind them those that leave.
     pub egresses: ById<EgressId, Outlet>,
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
@@ -56,6 +59,19 @@ impl Outlets {
         }
     }
 
+    /// Finds them anew, after queues or tools came or went.
+    #[cold]
+    pub(crate) fn take_turns_anew(&mut self) {
+        self.shared.clear();
+        for outlet in &mut self.egresses {
+            if let Outlet::Port { queue, .. } = outlet {
+                (queue.is_shared, queue.is_crowded) = (false, false);
+                queue.judge_plain();
+            }
+        }
+        self.take_turns();
+    }
+
     /// Sets right what a stage that unwound left half done, so that every tool's account holds again: what tools were to get of the
     /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
     #[cold]
@@ -66,8 +82,13 @@ impl Outlets {
             counted.requested.add(u64::from(selection.count()));
         }
         let mut dropped = 0;
-        for (outlet, counted) in self.egresses.iter_mut().zip(&counters.egresses) {
-            let (held, taken_over) = outlet.mend();
+        let in_hand: Vec<(u64, u64)> = self.egresses.iter_mut().map(Outlet::mend).collect();
+        for counted in counters.egresses.iter().take(in_hand.len()) {
+            // a tool that was made anew has two queues while the one before is emptied, and one account
+            let is_same = |other: &usize| Arc::ptr_eq(&counters.egresses[EgressId(*other)], counted);
+            let all = (0..in_hand.len().min(counters.egresses.len())).filter(is_same);
+            let (held, taken_over) =
+                all.map(|other| in_hand[other]).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
             let ended = counted.ended() + held;
             let asked = counted.requested.get() + taken_over;
             if asked >= ended {

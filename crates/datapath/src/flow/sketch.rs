@@ -64,6 +64,11 @@ impl FlowSketch {
         }
     }
 
+    /// Buckets that flows are noted of.
+    pub fn bucket_count(&self) -> usize {
+        self.words[0].len()
+    }
+
     /// control: lets a fresh generation begin when its time has come.
     pub fn keep_time(&self, now_ns: u64) {
         self.wanted.store(generation(now_ns), Ordering::Relaxed);

@@ -34,7 +34,7 @@ use super::copies::build::Maker;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
 use super::egress::outlets::Outlets;
-use super::ids::PortId;
+use super::ids::{Attachment, PortId};
 use super::swap::published::LiveView;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::queue::RxQueue;
@@ -43,6 +43,7 @@ use tapline_dpdk::ring::BurstReceiver;
 /// A source that a worker polls, and what happens to its packets first.
 pub struct Intake {
     pub port: PortId,
+    pub attachment: Attachment,
     pub source: Source,
     /// Its packets were written by a device or by another core: this one has to fetch them.
     pub is_cold: bool,

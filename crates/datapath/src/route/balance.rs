@@ -17,6 +17,7 @@ use crate::ids::PortId;
 use crate::receive::times::age;
 use tapline_api::words::Below;
 use tapline_dpdk::mbuf::prefetch;
+use tapline_packet::by_id::ById;
 
 /// The content of a bucket: a member of the group by its index, or the reason why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +155,23 @@ impl BucketStamp {
 impl BucketStamps {
     pub fn new(bucket_count: usize) -> BucketStamps {
         BucketStamps { seen: (0..bucket_count).map(|_| AtomicU64::new(BucketStamp::NEVER)).collect() }
+    }
+
+    /// Goes on with what was noted in `before`, of a plan whose ports have the ids that `ports` gives; what came by others is over.
+    /// Where a bucket is one of several neighbours that were one, it goes on with that one's.
+    #[cold]
+    pub fn take_over(&self, before: &BucketStamps, ports: &ById<PortId, Option<PortId>>) {
+        let (count, known) = (self.seen.len(), before.seen.len());
+        for (bucket, seen) in self.seen.iter().enumerate() {
+            let Some(old) = before.seen.get(bucket * known / count.max(1)) else { continue };
+            let stamp = old.load(Ordering::Relaxed);
+            let port = PortId((stamp & BucketStamp::PORT_MASK) as usize);
+            let after = match ports.get(port).copied().flatten() {
+                Some(port) if stamp != BucketStamp::NEVER => BucketStamp::new(stamp, port).0,
+                _ => BucketStamp::NEVER,
+            };
+            seen.store(after, Ordering::Relaxed);
+        }
     }
 
     /// Notes that a packet of `bucket` passed.
@@ -353,6 +371,69 @@ impl Group {
         Ok(Group { seat: home.clone(), holder: home.clone(), home, occupant, table, spec })
     }
 
+    /// Builds a group that takes the place of `before`: `from` has for each of its members the index that it had there, if it was a
+    /// member. Buckets stay with the members that they have as far as the weights allow; [`update`](Self::update) says how many
+    /// moved. All buckets are shared out anew where the seed differs, or where there are to be fewer of them.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn after(spec: GroupSpec, before: &Group, from: &[Option<usize>]) -> Result<Group, GroupError> {
+        let least = before.home.len();
+        let count = spec.bucket_count.unwrap_or_else(|| spec.choose_bucket_count().max(least));
+        let fresh = Group::new(GroupSpec { bucket_count: Some(count), ..spec.clone() })?;
+        if spec.seed != before.spec.seed || count < least {
+            return Ok(Group { spec, ..fresh });
+        }
+        let (seats, seats_before) = (spec.weights.len(), before.spec.weights.len());
+        let member_after = |slot: Slot| match slot.member() {
+            Some(member) => {
+                from.iter().position(|&from| from == Some(member)).map_or(Slot::NO_MEMBER, Slot::of)
+            }
+            None => slot,
+        };
+        // a seat goes on where its own member has one again
+        let seat_after = |slot: Slot| match member_after(slot) {
+            after if after.member().is_some_and(|member| member >= seats) => Slot::NO_MEMBER,
+            after => after,
+        };
+        // a bucket is the first bits of a hash: where there are twice as many, each becomes two neighbours
+        let widened = |slots: &[Slot], after: &dyn Fn(Slot) -> Slot| -> Vec<Slot> {
+            slots.iter().flat_map(|&slot| std::iter::repeat_n(after(slot), count / least)).collect()
+        };
+        let mut home = widened(&before.home, &seat_after);
+        let mut lacking = apportion(&spec.shares(), count);
+        let mut strays = Vec::new();
+        for (bucket, slot) in home.iter().enumerate() {
+            let share = if *slot == Slot::DISCARD { Some(seats) } else { slot.member() };
+            match share {
+                Some(share) if lacking[share] > 0 => lacking[share] -= 1,
+                _ => strays.push(bucket),
+            }
+        }
+        for bucket in strays {
+            let most = (0..=seats).max_by_key(|&share| lacking[share]).unwrap_or(seats);
+            lacking[most] = lacking[most].saturating_sub(1);
+            home[bucket] = if most == seats { Slot::DISCARD } else { Slot::of(most) };
+        }
+        let mut seat = widened(&before.seat, &seat_after);
+        let mut holder = widened(&before.holder, &member_after);
+        for ((seat, holder), &home) in seat.iter_mut().zip(&mut holder).zip(&home) {
+            // what is discarded has no flow that could be torn
+            if home == Slot::DISCARD {
+                (*seat, *holder) = (home, home);
+            } else if *seat == Slot::DISCARD {
+                (*seat, *holder) = (Slot::NO_MEMBER, Slot::NO_MEMBER);
+            }
+        }
+        let occupant_of = |seat: usize| {
+            let before_seat = from[seat].filter(|&before_seat| before_seat < seats_before)?;
+            member_after(before.occupant[before_seat].map_or(Slot::NO_MEMBER, Slot::of)).member()
+        };
+        let occupant = (0..seats).map(occupant_of).collect();
+        let slots = widened(before.table.slots(), &member_after).into();
+        Ok(Group { home, seat, holder, occupant, table: BucketTable::new(slots, spec.seed), spec })
+    }
+
     pub fn spec(&self) -> &GroupSpec {
         &self.spec
     }
@@ -500,6 +581,50 @@ mod tests {
     use MemberState::{Down, Draining, Up};
     use proptest::prelude::*;
 
+    #[test]
+    fn what_buckets_were_used_by_is_known_by_the_ids_of_another_plan() {
+        let (before, after) = (BucketStamps::new(2), BucketStamps::new(4));
+        let time_ns = 5 << 20;
+        before.touch(0, BucketStamp::new(time_ns, PortId(1)));
+        before.touch(1, BucketStamp::new(time_ns, PortId(0)));
+        after.take_over(&before, &vec![None, Some(PortId(7))].into());
+        let now_of = |port: PortId| if port == PortId(7) { time_ns } else { u64::MAX };
+        assert_eq!(
+            [0, 1, 2, 3].map(|bucket| after.is_idle(bucket, now_of, 1000)),
+            [false, false, true, true]
+        );
+    }
+
+    #[test]
+    fn more_buckets_are_halves_of_those_before_and_flows_stay() {
+        let spec = |count| GroupSpec { bucket_count: Some(count), seed: 7, ..GroupSpec::equal(3) };
+        let mut before = Group::new(spec(64)).unwrap();
+        before.update(&[Up, Down, Up], busy);
+        let mut after = Group::after(spec(256), &before, &[Some(0), Some(1), Some(2)]).unwrap();
+        assert_eq!(
+            flow_hashes(1)
+                .filter(|&hash| after.table().lookup(hash) != before.table().lookup(hash))
+                .count(),
+            0
+        );
+        // 64 and 256 buckets are not shared out alike
+        assert!(after.update(&[Up, Down, Up], busy).buckets_moved < 4);
+    }
+
+    #[test]
+    fn a_standby_keeps_the_seat_that_it_has_taken_where_its_group_gets_a_member() {
+        let spec = |weights| GroupSpec { weights, standbys: 1, ..GroupSpec::equal(1) };
+        let mut before = Group::new(spec(vec![1, 1])).unwrap();
+        before.update(&[Down, Up, Up], busy);
+        assert_eq!(before.occupants(), [Some(2), Some(1)]);
+        let mut after =
+            Group::after(spec(vec![1, 1, 1]), &before, &[Some(0), Some(1), None, Some(2)]).unwrap();
+        let movement = after.update(&[Down, Up, Up, Up], busy);
+        assert_eq!(after.occupants(), [Some(3), Some(1), Some(2)]);
+        // a third goes to the member that came
+        assert_eq!(movement.buckets_moved, 4096 / 3);
+    }
+
     fn busy(_: usize) -> bool {
         false
     }
@@ -554,6 +679,43 @@ mod tests {
             }
             group.update(&[Up; 14], busy);
             prop_assert_eq!(group.table().slots(), initial.slots());
+        }
+
+        /// A group that takes another's place moves no bucket that need not move, and ends with the shares of one that is begun anew.
+        #[test]
+        fn members_and_weights_change_and_only_what_must_moves(
+            spec in spec_strategy(),
+            weights in prop::collection::vec((1u32..20, prop::option::of(0usize..12)), 1..12),
+            discard_weight in prop_oneof![Just(0u32), 1u32..20],
+        ) {
+            let before = Group::new(GroupSpec { standbys: 0, ..spec.clone() }).unwrap();
+            let mut taken = Vec::new();
+            let mut known = |from: Option<usize>| {
+                let from = from.filter(|from| *from < spec.weights.len() && !taken.contains(from));
+                taken.extend(from);
+                from
+            };
+            let from: Vec<Option<usize>> = weights.iter().map(|&(_, from)| known(from)).collect();
+            let next = GroupSpec {
+                weights: weights.iter().map(|&(weight, _)| weight).collect(),
+                standbys: 0,
+                discard_weight,
+                ..spec.clone()
+            };
+            let (mut after, fresh) = (Group::after(next.clone(), &before, &from).unwrap(), Group::new(next).unwrap());
+            let movement = after.update(&[Up; 12], busy);
+            prop_assert_eq!(after.buckets_by_member(), fresh.buckets_by_member());
+            let discarded = |group: &Group| group.table().slots().iter().filter(|&&slot| slot == Slot::DISCARD).count();
+            prop_assert_eq!(discarded(&after), discarded(&fresh));
+            // what each share gains is what moves, and no more
+            let (had, has) = (before.buckets_by_member(), after.buckets_by_member());
+            let gains = from.iter().zip(&has).map(|(from, &has)| has.saturating_sub(from.map_or(0, |from| had[from])));
+            let gained = gains.sum::<usize>() + discarded(&after).saturating_sub(discarded(&before));
+            prop_assert_eq!(movement.buckets_moved, gained);
+            for (now, old) in after.table().slots().iter().zip(before.table().slots()) {
+                let stays = now.member().map_or(now == old, |now| from[now].is_some() && from[now] == old.member());
+                prop_assert!(stays || movement.buckets_moved > 0);
+            }
         }
 
         /// Movement is the failed share, exactly: every bucket of the failed member and none other.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::published::LiveView;
+use super::setup::{Release, Setup};
 use crate::classify::Matches;
 use crate::copies::build::Maker;
 use crate::counters::WorkerCounters;
@@ -30,6 +31,16 @@ pub struct PlanPart {
     pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
+    /// Where ports, tools, groups or wires are others than before.
+    pub setup: Option<Box<Setup>>,
+    /// worker: when it took up the part, on the monotonic clock.
+    pub taken_up_ns: u64,
+}
+
+/// What a worker is offered.
+pub enum Offer {
+    Plan(Box<PlanPart>),
+    Release(Box<Release>),
 }
 
 /// The buffers in which stages write for each other, as large as the plan asks for.
@@ -77,28 +88,28 @@ impl PlanPart {
 /// The mailbox in which the control thread leaves a worker's next part, and finds the last one.
 #[derive(Default)]
 pub struct Swap {
-    next: Mutex<Option<Box<PlanPart>>>,
-    last: Mutex<Option<Box<PlanPart>>>,
+    next: Mutex<Option<Offer>>,
+    last: Mutex<Option<Offer>>,
 }
 
 impl Swap {
     /// control: leaves a part, which the worker takes once its [`LiveView`] tells of a change.
-    pub fn offer(&self, part: Box<PlanPart>) {
+    pub fn offer(&self, part: Offer) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
     }
 
     /// worker: takes the part that is left for it.
-    pub fn take(&self) -> Option<Box<PlanPart>> {
+    pub fn take(&self) -> Option<Offer> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// worker: leaves the part that it had before.
-    pub fn give_back(&self, part: Box<PlanPart>) {
+    pub fn give_back(&self, part: Offer) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
     }
 
     /// control: the part before, once the worker has traded it.
-    pub fn collect(&self) -> Option<Box<PlanPart>> {
+    pub fn collect(&self) -> Option<Offer> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -45,6 +45,11 @@ impl LiveCell {
         Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(live)) }
     }
 
+    /// control: the state in force.
+    pub fn current(&self) -> Arc<Live> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// control: lets every worker go on with `live` from its next turn.
     pub fn publish(&self, live: Live) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

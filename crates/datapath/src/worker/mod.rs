@@ -46,7 +46,7 @@ use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
 use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
-use super::swap::plan_part::{StageBuffers, Swap};
+use super::swap::plan_part::{Offer, PlanPart, StageBuffers, Swap};
 use super::swap::published::LiveView;
 use super::work_plan::{Idle, WorkPlan};
 use tapline_api::words::{Disposition, Stage};
@@ -114,6 +114,8 @@ pub struct Worker {
     pub live: LiveView,
     /// The mailbox for its part of another plan.
     pub swap: Arc<Swap>,
+    /// Packets that intakes which it has no more handed to work lcores.
+    pub handed_before: u64,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
@@ -385,7 +387,7 @@ impl Worker {
             maker.made.iter_mut().for_each(Made::clear);
         }
         let dropped = self.outlets.mend(&buffers.copies, counters);
-        let mut handed = 0;
+        let mut handed = self.handed_before;
         for spread in self.intakes.iter_mut().filter_map(|intake| intake.spread.as_mut()) {
             spread.mend();
             handed += spread.handed();
@@ -406,26 +408,70 @@ impl Worker {
     #[cold]
     #[inline(never)]
     fn adopt(&mut self, buffers: &mut TurnBuffers) {
-        if let Some(mut part) = self.swap.take() {
-            part.carry_over(&mut self.states, &self.counters);
-            // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
-            swap(&mut self.plan, &mut part.plan);
-            swap(&mut self.counters, &mut part.counters);
-            swap(&mut self.states, &mut part.states);
-            swap(&mut self.maker, &mut part.maker);
-            swap(&mut self.live, &mut part.live);
-            swap(&mut buffers.matches, &mut part.buffers.matches);
-            swap(&mut buffers.copies, &mut part.buffers.copies);
-            swap(&mut buffers.flows, &mut part.buffers.flows);
-            for (tool, limits) in part.limits.drain(..) {
-                self.outlets.egresses[tool.egress()].set_limits(limits);
+        match self.swap.take() {
+            Some(Offer::Plan(part)) => self.take_up(part, buffers),
+            Some(Offer::Release(mut release)) => {
+                release.take_away(&mut self.outlets);
+                self.swap.give_back(Offer::Release(release));
             }
-            self.swap.give_back(part);
+            None => {}
         }
         if let Some(maker) = &mut self.maker {
             maker.adopt(self.live.get());
         }
         self.refit();
+    }
+
+    /// Goes on with another plan.
+    fn take_up(&mut self, mut part: Box<PlanPart>, buffers: &mut TurnBuffers) {
+        if let Some(setup) = &mut part.setup {
+            // what receive lcores have handed over of ports that leave: they have let go of those
+            let is_leaving = |intake: &Intake| intake.is_ring() && setup.ports[intake.port].is_none();
+            let leaving: Vec<usize> =
+                (0..self.intakes.len()).filter(|&at| is_leaving(&self.intakes[at])).collect();
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.empty(&leaving, buffers))) {
+                if !self.recover(buffers, panic.as_ref()) {
+                    resume_unwind(panic);
+                }
+            }
+            self.handed_before += setup.change_intakes(&mut self.intakes);
+            self.is_in_step = self.intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1;
+            setup.change_outlets(&mut self.outlets);
+            setup.change_uses(&mut self.uses);
+            self.counters.lcore.left_nothing.set(0);
+        }
+        part.carry_over(&mut self.states, &self.counters);
+        // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
+        swap(&mut self.plan, &mut part.plan);
+        swap(&mut self.counters, &mut part.counters);
+        swap(&mut self.states, &mut part.states);
+        swap(&mut self.maker, &mut part.maker);
+        swap(&mut self.live, &mut part.live);
+        swap(&mut buffers.matches, &mut part.buffers.matches);
+        swap(&mut buffers.copies, &mut part.buffers.copies);
+        swap(&mut buffers.flows, &mut part.buffers.flows);
+        for (tool, limits) in part.limits.drain(..) {
+            self.outlets.egresses[tool.egress()].set_limits(limits);
+        }
+        part.taken_up_ns = clock::monotonic_ns();
+        self.swap.give_back(Offer::Plan(part));
+    }
+
+    /// Carries all that waits in rings that nobody fills any more.
+    fn empty(&mut self, rings: &[usize], buffers: &mut TurnBuffers) {
+        let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        for &at in rings {
+            while receive(
+                &mut self.intakes[at],
+                plan.burst,
+                &mut buffers.burst,
+                &mut buffers.stamps,
+                &counters,
+            ) > 0
+            {
+                self.carry(&plan, &counters, buffers, at, None);
+            }
+        }
     }
 
     /// Tools take the frames that their ports' MTUs allow by the state in force.
@@ -688,7 +734,7 @@ impl Worker {
         drop(frames);
         settle(&buffers.copies, buffers.burst.all() - own, &self.counters);
         buffers.profile.enter(&self.counters.lcore, Stage::Egress);
-        let origin = Origin { port: intake.port, stamps };
+        let origin = Origin { port: intake.attachment, stamps };
         egress(
             &mut self.outlets,
             &buffers.copies,
@@ -710,7 +756,7 @@ impl Worker {
                 && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;
-                let origin = Origin { port: intake.port, stamps: &buffers.stamps };
+                let origin = Origin { port: intake.attachment, stamps: &buffers.stamps };
                 buffers.copies.begin(input, buffers.burst.all(), self.live.get(), &self.counters);
                 settle(&buffers.copies, buffers.burst.all(), &self.counters);
                 egress(

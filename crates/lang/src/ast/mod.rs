@@ -3,6 +3,8 @@
 //! Every value is checked for itself here (a VLAN ID is a VLAN ID). The planner checks what needs the other commands of the file
 //! (is there such a tool?). Whatever the planner may have to point at carries its span.
 
+/// Roles that are granted.
+pub mod access;
 /// The edits that rules and tools make in their copies.
 pub mod edit;
 /// Filters, with names and without.
@@ -22,6 +24,7 @@ pub mod tool;
 /// Wires and their directions.
 pub mod wire;
 
+use self::access::{Grant, Grantee};
 use self::filter::Filter;
 use self::group::GroupOption;
 use self::port::{Device, PortOption};
@@ -87,6 +90,8 @@ pub enum Command {
     RuleDisable(Spanned<u32>),
     RuleDestroy(Spanned<u32>),
     RuleDestroyAll,
+    AccessGrant(Grant),
+    AccessRevoke(Grantee),
     Start,
     Stop,
     Show(Show),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Name;
+use tapline_api::words::Role;
 
 /// A command to a running broker, beside those of its plan.
 #[derive(Clone, PartialEq, Debug)]
@@ -25,6 +26,22 @@ pub enum SessionCommand {
         old: u32,
         new: u32,
     },
+    Token(TokenCommand),
+}
+
+/// `token …`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TokenCommand {
+    Create {
+        name: Name,
+        role: Role,
+        /// May see packets' bytes.
+        has_peek: bool,
+        /// It is none after this time.
+        expire: Option<Duration>,
+    },
+    List,
+    Revoke(Name),
 }
 
 /// `reload`.

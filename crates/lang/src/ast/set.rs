@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::source::Spanned;
-use tapline_api::words::ClockQuality;
+use tapline_api::words::{AuditMode, ClockQuality};
 
 /// `set KEY VALUE`.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,6 +31,11 @@ pub enum Setting {
     Tpid(Spanned<Vec<u16>>),
     /// The folder for the frames of bursts in which a stage panicked.
     PanicDump(Spanned<String>),
+    /// The log of changes, and what becomes of changes while it cannot be written.
+    Audit {
+        path: Spanned<String>,
+        mode: Option<Spanned<AuditMode>>,
+    },
 }
 
 /// The lcores that the work runs on, by number.

@@ -32,6 +32,7 @@ fn layers(line: &mut Line<'_>, key: &str, all: &'static str) -> Read<LayerSet> {
         return Ok(LayerSet::ALL);
     }
     let words = || Layer::ALL.iter().map(|layer| layer.word());
+    line.may_list(words(), &[]);
     let list = line.list(key, |text| {
         text.parse::<Layer>().map_err(|_| Misread {
             expected: format!("{all} or a list of {}", words().collect::<Vec<_>>().join(", ")),

@@ -40,10 +40,10 @@ pub(super) const VERBS: &[(&str, Verb)] = &[
 ];
 
 pub(super) const OPTIONS: &[Clause<GroupOption>] = &[
-    once("tools", |line| Ok(GroupOption::Tools(line.names("tools", "a tool's name")?))),
+    once("tools", |line| Ok(GroupOption::Tools(line.names("tools", &[NameKind::Tool])?))),
     once("weights", |line| Ok(GroupOption::Weights(line.numbers("weights", number(1..=1000))?))),
     once("hash", |line| Ok(GroupOption::Hash(hash(line)?))),
-    once("standby", |line| Ok(GroupOption::Standby(line.names("standby", "a tool's name")?))),
+    once("standby", |line| Ok(GroupOption::Standby(line.names("standby", &[NameKind::Tool])?))),
     once("min-up", |line| {
         let count = line.value("min-up", number(1..=1000))?.value;
         let below = line.optional("below", |line| line.word_of("below"))?;

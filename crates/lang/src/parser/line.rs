@@ -12,6 +12,7 @@ use super::super::lexer::{Word, WordLine};
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{self, Misread, Value, items};
+use super::complete::{Names, Wishes};
 use tapline_api::words::{NameKind, Role, Vocabulary};
 
 /// The mistake has been reported.
@@ -100,6 +101,10 @@ pub(super) struct Line<'a> {
     defined: Option<(NameKind, String)>,
     /// Who may give the command, as far as it was read.
     role: Role,
+    /// The next word names a thing that this line defines.
+    is_new: bool,
+    /// What was looked for behind the last word.
+    wishes: Wishes,
 }
 
 impl<'a> Line<'a> {
@@ -117,7 +122,45 @@ impl<'a> Line<'a> {
             tried: Vec::new(),
             defined: None,
             role: Role::Viewer,
+            is_new: false,
+            wishes: Wishes::default(),
         }
+    }
+
+    /// Gives what was looked for behind the last word.
+    pub(super) fn wishes(self) -> Wishes {
+        self.wishes
+    }
+
+    /// Records what may come behind the last word, and need not.
+    fn may_come(&mut self, wish: impl FnOnce(&mut Wishes)) {
+        if self.peek().is_none() && !self.wishes.is_complete {
+            wish(&mut self.wishes);
+        }
+    }
+
+    /// Records what has to come behind the last word; nothing else can come there, but for what may.
+    fn must_come(&mut self, wish: impl FnOnce(&mut Wishes)) {
+        self.may_come(wish);
+        self.wishes.is_complete |= self.peek().is_none();
+    }
+
+    /// A value of `key` may come next, and need not.
+    pub(super) fn may_have_value(&mut self, key: &str) {
+        self.may_come(|wishes| wishes.value = Some(key.to_owned()));
+    }
+
+    /// The name of a thing of this kind may come next, and need not.
+    pub(super) fn may_name(&mut self, kind: NameKind) {
+        self.may_come(|wishes| wishes.names.push(Names::Of(kind)));
+    }
+
+    /// The items of the comma list that comes next may be these words, beside others.
+    pub(super) fn may_list(&mut self, words: impl IntoIterator<Item = &'static str>, names: &[Names]) {
+        self.may_come(|wishes| {
+            wishes.items.extend(words);
+            wishes.item_names.extend(names);
+        });
     }
 
     /// Returns whether a mistake in this line was reported.
@@ -134,6 +177,16 @@ impl<'a> Line<'a> {
         self.words.get(self.next)
     }
 
+    /// The word behind the next one.
+    pub(super) fn behind(&self) -> Option<&'a Word> {
+        self.words.get(self.next + 1)
+    }
+
+    /// One of these words may come next.
+    pub(super) fn may_be(&mut self, words: impl IntoIterator<Item = &'static str>) {
+        self.may_come(|wishes| wishes.words.extend(words));
+    }
+
     /// Returns whether the next word begins a clause of this line, and not what it begins within the clause that is read: its value is one
     /// that only the clause reads.
     pub(super) fn begins_clause<T>(&self, word: &str, value: impl Fn(&str) -> Value<T>) -> bool {
@@ -143,6 +196,7 @@ impl<'a> Line<'a> {
 
     pub(super) fn advance(&mut self) {
         self.next += 1;
+        self.is_new = false;
         self.tried.clear();
     }
 
@@ -210,6 +264,7 @@ impl<'a> Line<'a> {
             }
             _ => {
                 self.tried.push(word);
+                self.may_come(|wishes| wishes.words.push(word));
                 None
             }
         }
@@ -217,6 +272,7 @@ impl<'a> Line<'a> {
 
     /// Reads the keyword `word`, which must come here. A misspelt one is taken for what it was meant to be.
     pub(super) fn expect(&mut self, word: &'static str) -> Read<()> {
+        self.must_come(|wishes| wishes.words.push(word));
         let Some(next) = self.peek() else {
             let error = Diagnostic::error(self.end, format!("`{word}` is missing"));
             return Err(self.report(error.label(format!("expected `{word}`"))));
@@ -273,6 +329,11 @@ impl<'a> Line<'a> {
         noun: &str,
         read: impl Fn(&str) -> Value<T>,
     ) -> Read<Spanned<T>> {
+        let is_new = self.is_new;
+        self.must_come(|wishes| match is_new {
+            true => wishes.value = Some(format!("{kind} {noun}")),
+            false => wishes.names.push(Names::Of(kind)),
+        });
         let word = match self.peek() {
             Some(word) if !self.is_stop(word) => word,
             next => {
@@ -298,6 +359,7 @@ impl<'a> Line<'a> {
 
     /// The next word names what this line defines.
     pub(super) fn defines_next(&mut self, kind: NameKind) {
+        self.is_new = true;
         if let Some(word) = self.peek().filter(|word| !word.poisoned) {
             self.defined = Some((kind, word.text.clone()));
         }
@@ -311,6 +373,7 @@ impl<'a> Line<'a> {
 
     /// Reads the value of `key`.
     pub(super) fn value<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+        self.must_come(|wishes| wishes.value = Some(key.to_owned()));
         let word = self.required(key, || expectation(&read))?;
         match read(&word.text) {
             Ok(value) => {
@@ -346,6 +409,11 @@ impl<'a> Line<'a> {
         repeats: Repeats,
     ) -> Read<Vec<Spanned<T>>> {
         let expected = || format!("{}, or several with commas between them", expectation(&read));
+        self.must_come(|wishes| {
+            if wishes.items.is_empty() && wishes.item_names.is_empty() {
+                wishes.value = Some(key.to_owned());
+            }
+        });
         let word = self.required(key, expected)?;
         if self.is_stop(word) && read(&word.text).is_err() {
             return Err(self.lacks_value(key, word.span, &expected()));
@@ -386,15 +454,32 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Reads the names of things that other commands define; `expected` says of what kind.
-    pub(super) fn names(&mut self, key: &str, expected: &'static str) -> Read<Vec<Name>> {
+    /// Reads the name of a thing of this kind that another command defines.
+    pub(super) fn name_of(&mut self, key: &str, kind: NameKind) -> Read<Spanned<String>> {
+        self.must_come(|wishes| wishes.names.push(Names::Of(kind)));
+        self.free_text(key, names_expected(&[kind]))
+    }
+
+    /// Reads the names of things of these kinds that other commands define.
+    pub(super) fn names(&mut self, key: &str, kinds: &[NameKind]) -> Read<Vec<Name>> {
+        let expected = names_expected(kinds);
+        self.may_list([], &kinds.iter().map(|&kind| Names::Of(kind)).collect::<Vec<_>>());
         self.refuse_stop(key, || format!("{expected}, or several with commas between them"))?;
         self.list(key, value::text(expected))
     }
 
     /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> Read<Spanned<T>> {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&'static str> = choices.iter().map(|(word, _)| *word).collect();
+        self.must_come(|wishes| {
+            for &word in &words {
+                // a word with a capital stands for values that are read elsewhere
+                match word.contains(|letter: char| letter.is_ascii_uppercase()) {
+                    true => wishes.value = Some(key.to_owned()),
+                    false => wishes.words.push(word),
+                }
+            }
+        });
         let word = self.required(key, || any_of(&words))?;
         let exact = choices.iter().find(|(choice, _)| *choice == word.text);
         if exact.is_none() && self.is_stop(word) {
@@ -419,6 +504,7 @@ impl<'a> Line<'a> {
 
     /// Reads a comma list of words of the vocabulary `T`.
     pub(super) fn words_of<T: Vocabulary>(&mut self, key: &str) -> Read<Vec<Spanned<T>>> {
+        self.may_list(T::WORDS.iter().copied(), &[]);
         self.list(key, |text| {
             T::of_word(text).ok_or_else(|| Misread {
                 expected: any_of(T::WORDS),
@@ -448,7 +534,8 @@ impl<'a> Line<'a> {
     /// Reads a word that must come here and says what follows, such as a command's verb. A misspelt one is taken for what it was
     /// meant to be.
     pub(super) fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
-        let words: Vec<&str> = table.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&'static str> = table.iter().map(|(word, _)| *word).collect();
+        self.must_come(|wishes| wishes.words.extend(&words));
         let Some(word) = self.peek() else {
             let error = Diagnostic::error(self.end, format!("the {what} is missing"));
             return Err(self.report(error.label(format!("expected {}", any_of(&words)))));
@@ -497,6 +584,8 @@ impl<'a> Line<'a> {
                 found.push(Spanned::new(value, self.since(word.span)));
             }
         }
+        let is_open = |clause: &&Clause<T>| clause.repeats || !seen.contains(&clause.word);
+        self.may_come(|wishes| wishes.words.extend(table.iter().filter(is_open).map(Clause::word)));
         found
     }
 
@@ -587,6 +676,16 @@ impl<'a> Line<'a> {
         while self.peek().is_some_and(|word| !self.is_stop(word)) {
             self.advance();
         }
+    }
+}
+
+/// Says that a name of one of these kinds is expected.
+fn names_expected(kinds: &[NameKind]) -> &'static str {
+    match kinds {
+        [NameKind::Port] => "a port's name",
+        [NameKind::Tool] => "a tool's name",
+        [NameKind::Tool, NameKind::Group] => "a tool's or group's name",
+        _ => "its name",
     }
 }
 

@@ -1,5 +1,9 @@
 //! Lines of words -> commands, a line at a time, so that every mistake of a file is found in one reading.
 
+/// Commands that begin with `access`.
+mod access;
+/// What may stand at the end of a line.
+mod complete;
 /// Edits, as rules and tools have them.
 mod edit;
 /// Commands that begin with `filter`.
@@ -30,6 +34,7 @@ use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
+pub use complete::{Names, Wanted, completions};
 use line::{About, Clause, Line, Read, Verb};
 use session::Session;
 use tapline_api::words::{NameKind, Role};
@@ -80,6 +85,7 @@ const STATEMENTS: &[(&str, Form)] = &[
     ("wire", Form::Verbs("wire command", wire::VERBS)),
     ("filter", Form::Verbs("filter command", filter::VERBS)),
     ("rule", Form::Verbs("rule command", rule::VERBS)),
+    ("access", Form::Verbs("access command", access::VERBS)),
     ("let", alone(Role::Operator, "NAME VALUE", "defines what ${NAME} stands for", let_variable)),
     (
         "include",
@@ -167,6 +173,7 @@ pub(crate) fn is_keyword(text: &str) -> bool {
         || begins(group::OPTIONS, text)
         || begins(wire::OPTIONS, text)
         || begins(rule::CLAUSES, text)
+        || text == access::PEEK
 }
 
 /// `let NAME VALUE`.
@@ -235,6 +242,36 @@ pub(crate) fn onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed 
     parser.is_session = true;
     parser.typed("prompt", text);
     Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
+}
+
+/// Reads the statement that a line makes; one that is typed may speak to a running broker.
+fn read(line: &mut Line<'_>, is_typed: bool) -> Read<Statement> {
+    let row = line.peek().and_then(|first| session::row(first, line.behind())).filter(|_| is_typed);
+    let form = match row {
+        Some(row) => {
+            line.advance();
+            Form::Session(row)
+        }
+        None => {
+            if is_typed {
+                session::offer(line);
+            }
+            line.keyword("command", STATEMENTS)?
+        }
+    };
+    let statement = match form {
+        Form::Session(row) => {
+            line.needs(row.about.role);
+            (row.read)(line).map(Statement::Session)?
+        }
+        Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
+        Form::Alone(about, read) => {
+            line.needs(about.role);
+            read(line)?
+        }
+    };
+    line.expect_end();
+    Ok(statement)
 }
 
 struct Parser<'a> {
@@ -368,29 +405,7 @@ impl<'a> Parser<'a> {
         let mut line = Line::new(words, &mut self.diagnostics);
         // what is included is a file
         let is_typed = self.is_session && self.open.len() == 1;
-        let row = session::row(first, words.words.get(1)).filter(|_| is_typed);
-        let form = match row {
-            Some(row) => {
-                line.advance();
-                Ok(Form::Session(row))
-            }
-            None => line.keyword("command", STATEMENTS),
-        };
-        let statement = form.and_then(|form| {
-            let statement = match form {
-                Form::Session(row) => {
-                    line.needs(row.about.role);
-                    (row.read)(&mut line).map(Statement::Session)?
-                }
-                Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
-                Form::Alone(about, read) => {
-                    line.needs(about.role);
-                    read(&mut line)?
-                }
-            };
-            line.expect_end();
-            Ok(statement)
-        });
+        let statement = read(&mut line, is_typed);
         self.role = self.role.max(line.role());
         let flawed = line.is_flawed();
         if flawed {

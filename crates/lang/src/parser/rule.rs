@@ -10,6 +10,7 @@ use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source,
     timestamp, windows,
 };
+use super::complete::Names;
 use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once, verb};
 use super::{edit, filter, group};
@@ -80,7 +81,7 @@ pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; 
         line.expect("packets")?;
         Ok(RuleClause::Limit(packets))
     }),
-    once("to", |line| Ok(RuleClause::To(line.names("to", "a tool's or group's name")?))),
+    once("to", |line| Ok(RuleClause::To(line.names("to", &[NameKind::Tool, NameKind::Group])?))),
     once("final", |_| Ok(RuleClause::Final)),
     once("drop", |_| Ok(RuleClause::Drop)),
     once("class", |line| Ok(RuleClause::Class(line.word_of("class")?.value))),
@@ -119,6 +120,7 @@ fn check_outcome(line: &mut Line<'_>, clauses: &[Spanned<RuleClause>]) {
 
 fn from(line: &mut Line<'_>) -> Read<Vec<Spanned<RuleSource>>> {
     line.refuse_stop("from", || "a port, a wire, a wire's direction such as w0:a-to-b, or any".into())?;
+    line.may_list(["any"], &[Names::Of(NameKind::Port), Names::Of(NameKind::Wire), Names::Directions]);
     let sources = line.list("from", rule_source)?;
     if sources.len() > 1
         && let Some(any) = sources.iter().find(|source| source.value == RuleSource::Any)
@@ -196,6 +198,7 @@ fn written_filter(line: &mut Line<'_>) -> Read<Filter> {
         return Ok(Filter { source, through: edit::through(line)? });
     }
     let is_quoted = line.peek().is_some_and(|word| word.quoted);
+    line.may_name(NameKind::Filter);
     let written = line.free_text(
         "match",
         "a filter's name, an expression in double quotes, file PATH, or a term such as vni 7",
@@ -311,9 +314,12 @@ fn dedup(line: &mut Line<'_>) -> Read<Dedup> {
             dedup.ignore = line.words_of("ignore")?;
         } else if dedup.scope.is_empty() && line.accept("scope").is_some() {
             line.expect("ports")?;
-            dedup.scope = line.names("scope ports", "a port's name")?;
+            dedup.scope = line.names("scope ports", &[NameKind::Port])?;
         } else if dedup.action.is_none() && line.accept("action").is_some() {
             let action = line.word_of("action")?;
+            if action.value == DedupAction::Tag {
+                line.may_have_value("action tag");
+            }
             let is_numbered =
                 line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
             if action.value == DedupAction::Tag && is_numbered {

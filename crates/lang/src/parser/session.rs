@@ -1,9 +1,10 @@
 //! Commands to a running broker that are none of its plan: they stand in no file.
 
 use super::super::ast::Name;
-use super::super::ast::session::{Guard, Guarded, Reload, SessionCommand};
+use super::super::ast::session::{Guard, Guarded, Reload, SessionCommand, TokenCommand};
 use super::super::lexer::Word;
 use super::super::value::{Misread, Value, duration, number, text};
+use super::access::grantee_name;
 use super::line::{About, Clause, Line, Read, once};
 use tapline_api::words::Role;
 
@@ -56,6 +57,15 @@ const SESSION: &[(&str, Session)] = &[
         "reopen",
         session(Role::Operator, "", "opens the file of statistics anew", |_| Ok(SessionCommand::Reopen)),
     ),
+    (
+        "token",
+        session(
+            Role::Admin,
+            "create NAME ROLE [peek] [expire DURATION] | list | revoke NAME",
+            "makes, lists and takes back secrets that stand for a role",
+            token,
+        ),
+    ),
 ];
 
 /// The words behind `show` that are about a broker that runs.
@@ -94,6 +104,16 @@ pub(super) fn row(first: &Word, second: Option<&Word>) -> Option<Session> {
     SESSION.iter().find(|(word, _)| first.is(word)).map(|(_, session)| *session)
 }
 
+/// Says that a line may begin with one of these commands.
+pub(super) fn offer(line: &mut Line<'_>) {
+    line.may_be(SESSION.iter().map(|(word, _)| *word));
+}
+
+/// Lists the words behind `show` that are about a broker that runs.
+pub(super) fn shown() -> impl Iterator<Item = &'static str> {
+    SHOWN.iter().map(|(word, _)| *word)
+}
+
 /// Lists these commands as the table of all commands does.
 pub(super) fn rows() -> impl Iterator<Item = (&'static str, About)> {
     SESSION.iter().map(|(word, session)| (*word, session.about)).chain([("show", SHOW.about)])
@@ -117,6 +137,9 @@ const OPTIONS: &[Clause<ReloadOption>] = &[
 fn reload(line: &mut Line<'_>) -> Read<SessionCommand> {
     let is_option = line.peek().is_none_or(|word| OPTIONS.iter().any(|option| word.is(option.word())));
     let file = if is_option { None } else { path(line, "reload")? };
+    if file.is_none() {
+        line.may_have_value("reload");
+    }
     let mut reload = Reload { file, ..Reload::default() };
     for option in line.clauses(OPTIONS) {
         match option.value {
@@ -127,6 +150,48 @@ fn reload(line: &mut Line<'_>) -> Read<SessionCommand> {
         }
     }
     Ok(SessionCommand::Reload(reload))
+}
+
+/// The words behind `token`.
+const TOKEN: &[(&str, TokenVerb)] =
+    &[("create", TokenVerb::Create), ("list", TokenVerb::List), ("revoke", TokenVerb::Revoke)];
+
+#[derive(Clone, Copy)]
+enum TokenVerb {
+    Create,
+    List,
+    Revoke,
+}
+
+/// What may follow `token create NAME ROLE`.
+enum TokenOption {
+    Peek,
+    Expire(std::time::Duration),
+}
+
+const TOKEN_OPTIONS: &[Clause<TokenOption>] = &[
+    once("peek", |_| Ok(TokenOption::Peek)),
+    once("expire", |line| Ok(TokenOption::Expire(line.value("expire", duration)?.value))),
+];
+
+fn token(line: &mut Line<'_>) -> Read<SessionCommand> {
+    let command = match line.choice("token", TOKEN)?.value {
+        TokenVerb::List => TokenCommand::List,
+        TokenVerb::Revoke => TokenCommand::Revoke(line.value("token", grantee_name)?),
+        TokenVerb::Create => {
+            let name = line.value("token", grantee_name)?;
+            let role = line.word_of("token create")?.value;
+            let (mut has_peek, mut expire) = (false, None);
+            for option in line.clauses(TOKEN_OPTIONS) {
+                match option.value {
+                    TokenOption::Peek => has_peek = true,
+                    TokenOption::Expire(time) => expire = Some(time),
+                }
+            }
+            TokenCommand::Create { name, role, has_peek, expire }
+        }
+    };
+    Ok(SessionCommand::Token(command))
 }
 
 /// `loss`, `drops`, `loss>N`, `drops>N`.
@@ -144,6 +209,7 @@ fn guard(text: &str) -> Value<Guard> {
 }
 
 fn id(line: &mut Line<'_>, key: &str) -> Read<Option<u32>> {
+    line.may_have_value(key);
     match line.peek() {
         None => Ok(None),
         Some(_) => Ok(Some(line.value(key, number(1..=u32::MAX))?.value)),
@@ -151,6 +217,7 @@ fn id(line: &mut Line<'_>, key: &str) -> Read<Option<u32>> {
 }
 
 fn path(line: &mut Line<'_>, key: &str) -> Read<Option<Name>> {
+    line.may_have_value(key);
     match line.peek() {
         None => Ok(None),
         Some(_) => line.value(key, text("a file's path")).map(Some),

@@ -7,7 +7,7 @@ use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text, tpid};
 use super::line::{Line, Read};
-use tapline_api::words::ClockQuality;
+use tapline_api::words::{ClockQuality, Vocabulary};
 use tapline_packet::headers::vlan;
 
 pub(super) type Key = fn(&mut Line<'_>) -> Read<Setting>;
@@ -22,6 +22,9 @@ pub(super) const KEYS: &[(&str, Key)] = &[
             "idle",
             &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))],
         )?;
+        if matches!(idle.value, Idle::Sleep(_)) {
+            line.may_have_value("idle sleep");
+        }
         let most = match idle.value {
             Idle::Sleep(_) if line.peek().is_some() => Some(line.value("idle sleep", duration)?),
             _ => None,
@@ -44,6 +47,12 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     }),
     ("tpid", |line| Ok(Setting::Tpid(tpids(line)?))),
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
+    ("audit", |line| {
+        let path = line.value("audit", text("a file's path"))?;
+        line.may_be(tapline_api::words::AuditMode::WORDS.iter().copied());
+        let mode = line.peek().map(|_| line.word_of("audit")).transpose()?;
+        Ok(Setting::Audit { path, mode })
+    }),
 ];
 
 /// The references that a clock daemon may follow.

@@ -52,7 +52,7 @@ pub(super) const VERBS: &[(&str, Verb)] = &[
 pub(super) type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
 
 pub(super) const TARGETS: &[(&str, Target)] = &[
-    ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
+    ("port", |line| Ok(ToolTarget::Port(line.name_of("port", NameKind::Port)?))),
     ("discard", |_| Ok(ToolTarget::Discard)),
     ("capture", |line| {
         Ok(ToolTarget::Capture(line.free_text("capture", "the path of a file or directory")?))

@@ -38,7 +38,7 @@ fn create(line: &mut Line<'_>) -> Read<Command> {
     }
     line.expect("ports")?;
     line.stop_at(OPTIONS);
-    let ports = line.names("ports", "a port's name");
+    let ports = line.names("ports", &[NameKind::Port]);
     let span = line.last_span();
     let options = line.clauses(OPTIONS);
     let ports = ports?;

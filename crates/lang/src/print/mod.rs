@@ -4,6 +4,8 @@
 //! are in their places, defaults are not said, values have the largest unit in which they are whole. Two files with equal texts are
 //! one pipeline. Every type of the syntax tree is taken apart whole, so that a new clause does not compile before it is printed.
 
+/// `access …`.
+mod access;
 /// Edits of rules and tools.
 mod edit;
 /// Filters, with names and without.
@@ -191,6 +193,8 @@ impl Print for Command {
             Command::RuleDisable(priority) => line.word("rule disable").word(priority.value),
             Command::RuleDestroy(priority) => line.word("rule destroy").word(priority.value),
             Command::RuleDestroyAll => line.word("rule destroy all"),
+            Command::AccessGrant(grant) => line.word("access grant").print(grant),
+            Command::AccessRevoke(grantee) => line.word("access revoke").print(grantee),
             Command::Start => line.word("start"),
             Command::Stop => line.word("stop"),
             Command::Show(show) => line.word("show").word(show.word()),

@@ -27,6 +27,10 @@ impl Print for Setting {
                 line.word("tpid").word(types.join(","))
             }
             Setting::PanicDump(folder) => line.word("panic-dump").text(&folder.value),
+            Setting::Audit { path, mode } => {
+                line.word("audit").text(&path.value);
+                mode.iter().fold(line, |line, mode| line.word(mode.value.word()))
+            }
         };
     }
 }

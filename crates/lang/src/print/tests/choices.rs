@@ -1,7 +1,7 @@
 //! Commands of anything that the grammar has, in any spelling that it takes.
 
 use tapline_api::words::{
-    Anchor, Class, DedupIgnore, HashKind, Oversize, TimestampFormat, Unread, Vocabulary,
+    Anchor, Class, DedupIgnore, HashKind, Oversize, Role, TimestampFormat, Unread, Vocabulary,
 };
 use tapline_packet::headers::layer::Layer;
 
@@ -41,7 +41,7 @@ struct Choices<'a>(&'a [u8]);
 pub(super) fn command(bytes: &[u8]) -> String {
     let mut c = Choices(bytes);
     let (name, text) = (c.new_name(), c.text());
-    match c.below(24) {
+    match c.below(26) {
         0..=2 => format!("set {}", c.setting()),
         3 => format!("port attach {name} {}{}", c.device(), c.port_options()),
         4 => format!("port {} {text}", c.of(&["detach", "start", "stop"])),
@@ -78,6 +78,15 @@ pub(super) fn command(bytes: &[u8]) -> String {
                 "show rules",
             ])
             .to_owned(),
+        19 => {
+            let who = c.of(&["user anna", "group 1004", "token grafana", "user \"peek\"", "group \"#a\""]);
+            let (role, peek) = (c.word::<Role>(), c.of(&["", " peek"]));
+            if c.flip() {
+                format!("access grant {role} {who}{peek}")
+            } else {
+                format!("access revoke {who}")
+            }
+        }
         _ => c.rule(),
     }
 }
@@ -189,7 +198,7 @@ impl Choices<'_> {
     }
 
     fn setting(&mut self) -> String {
-        match self.below(14) {
+        match self.below(16) {
             0 => format!("burst {}", self.number(64)),
             1 => format!("lcores {}", self.lcores()),
             2 => {
@@ -211,6 +220,7 @@ impl Choices<'_> {
             9 => format!("seed {}", self.of(&["0", "18446744073709551615", "0xdeadbeef"])),
             10 => format!("clock {}", self.of(&["ntp", "gps", "ptp"])),
             11 => format!("tpid {}", self.of(&["0x8200", "0x9300,0x8200", "37376"])),
+            12 => format!("audit {}{}", self.text(), self.of(&["", " required", " best-effort"])),
             _ => format!("panic-dump {}", self.text()),
         }
     }

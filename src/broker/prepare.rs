@@ -1,0 +1,316 @@
+//! Prepare: what another plan asks for is set up beside the running one, which goes on. This is the only step of a change that may
+//! fail; what it made is dropped then, and nothing has changed.
+
+use std::sync::Arc;
+
+use super::clocks::PortClock;
+use super::device::Device;
+use super::kept::Kept;
+use super::neighbours::{Neighbourhood, Probe};
+use super::outputs::{Locked, Outputs};
+use super::pcap_output::Written;
+use super::recorder::{Feed, Recorder};
+use super::refusal::Refusal;
+use super::start::Site;
+use super::start::copies::{CopyResources, makers};
+use super::start::fixed::Fixed;
+use super::start::memory::{Pools, check_tables};
+use super::start::placement::LcoreRoles;
+use super::start::ports::{
+    StartedPort, attach, changed_frames, interface_mtu, long_frames, start_one, untied_wires,
+    wait_for_links,
+};
+use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, probes};
+use super::start::queues::{Layout, SpareTxq, WorkerWays, intakes, outlets};
+use super::{Broker, DRAIN_LIMIT, Error};
+use crate::plan::diff::{Needs, diff};
+use crate::plan::value::PortPlan;
+use crate::plan::{Plan, Run};
+use tapline_api::event::Event;
+use tapline_datapath::copies::build::Maker;
+use tapline_datapath::counters::WriterCounters;
+use tapline_datapath::egress::capture_queue::BatchRing;
+use tapline_datapath::ids::{Attachment, PortId, ToolId, WireId};
+use tapline_datapath::receive::Intake;
+use tapline_datapath::receive::decap::EndpointReport;
+use tapline_datapath::receive::local_frames::LocalFrames;
+use tapline_packet::by_id::ById;
+
+/// What was set up for a plan, beside the one that runs.
+pub(super) struct Prepared {
+    pub kept: Kept,
+    pub fixed: Fixed,
+    pub copy_resources: CopyResources,
+    /// By worker.
+    pub makers: Vec<Option<Maker>>,
+    /// Where ports, tools or wires are others than before.
+    pub machinery: Option<Machinery>,
+}
+
+/// What a plan has of ports and queues.
+pub(super) struct Machinery {
+    pub roles: LcoreRoles,
+    pub ports: ById<PortId, Device>,
+    pub attachments: ById<PortId, Attachment>,
+    pub clocks: ById<PortId, PortClock>,
+    pub reports: ById<PortId, Vec<EndpointReport>>,
+    pub spare: ById<PortId, Vec<Option<SpareTxq>>>,
+    pub mtus: ById<PortId, Option<u32>>,
+    pub pools: Pools,
+    pub outputs: Outputs,
+    /// By port: the files of those that come.
+    pub written: ById<PortId, Option<Written>>,
+    /// By worker.
+    pub intakes: Vec<Vec<Intake>>,
+    pub ways: Vec<WorkerWays>,
+    pub layout: Layout,
+    pub local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
+    pub neighbours: (Vec<Neighbourhood>, Vec<Probe>),
+    /// Of capture tools that come.
+    pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
+    pub recorders: Vec<Recorder>,
+    pub writers: Option<Arc<WriterCounters>>,
+    /// Wires whose links a driver cannot set.
+    pub untied: ById<WireId, bool>,
+    pub notes: Vec<Event>,
+}
+
+impl Broker {
+    /// Sets up what `plan` asks for.
+    ///
+    /// # Errors
+    /// If the plan needs what a running broker cannot give it, or what the machine does not give; nothing has changed then.
+    pub(super) fn prepare(&self, plan: &Arc<Plan>) -> Result<Prepared, Error> {
+        self.check_taken_up(plan)?;
+        let kept = Kept::of(&self.plan, plan);
+        let options = self.options.clone();
+        let run = Run { plan, options: &options };
+        let mut fixed = self.fixed.after(run, &kept.ports);
+        fixed.check(run, self.working())?;
+        check_tables(plan, self.working())?;
+        let lcores = self.roles.lcores.clone();
+        let mut copy_resources = self.copy_resources.for_plan(&self.plan, plan, &kept.tools);
+        if kept.keeps_setup() && !self.changes_machinery(plan) {
+            let ports = &self.machine.ports;
+            let makers = makers(&self.machine.eal, run, ports, &lcores, &mut copy_resources)
+                .map_err(|error| no_copies(&error))?;
+            return Ok(Prepared { kept, fixed, copy_resources, makers, machinery: None });
+        }
+        if !self.options.is_changeable {
+            return Err(Refusal::NotChangeable.into());
+        }
+        self.check_devices(plan, &kept)?;
+        self.machine.eal.reclaim();
+        let known = self.machine.names().len();
+        let set_up = self.set_up(plan, &kept).and_then(|mut machinery| {
+            fixed.note_devices(plan, &machinery.ports);
+            let makers = makers(&self.machine.eal, run, &machinery.ports, &lcores, &mut copy_resources)
+                .map_err(|error| no_copies(&error))?;
+            self.start_writers(run, &kept, &mut machinery)?;
+            Ok((makers, machinery))
+        });
+        match set_up {
+            Ok((makers, machinery)) => {
+                Ok(Prepared { kept, fixed, copy_resources, makers, machinery: Some(machinery) })
+            }
+            Err(error) => {
+                self.machine.names().truncate(known);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns whether a plan with the ports and queues of the running one has other tunnels, probes, or wires.
+    fn changes_machinery(&self, plan: &Plan) -> bool {
+        let mut tools = self.plan.tools.iter().zip(&plan.tools);
+        let are_tools_same = tools.all(|(before, after)| {
+            before.copy.tunnel == after.copy.tunnel
+                && before.heartbeat == after.heartbeat
+                && before.echo == after.echo
+        });
+        !are_tools_same || *self.plan.wires != *plan.wires
+    }
+
+    /// # Errors
+    /// The first change that a broker which runs does not take up.
+    fn check_taken_up(&self, plan: &Plan) -> Result<(), Error> {
+        let changes = diff(&self.plan, plan);
+        let Some(change) = changes.iter().find(|change| !change.is_taken_up()) else { return Ok(()) };
+        let what = change.to_string();
+        Err(match change.needs {
+            Needs::Restart => Refusal::NeedsRestart { what },
+            Needs::Nothing | Needs::Swap | Needs::PortInterrupted => Refusal::InterruptsPort { what },
+        }
+        .into())
+    }
+
+    /// # Errors
+    /// The first port whose device is that of one that runs.
+    fn check_devices(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
+        let comes =
+            plan.ports.entries().filter(|(id, port)| kept.ports[*id].is_none() && port.replay.is_none());
+        for (_, port) in comes {
+            let device = port.devargs.written_device();
+            let is_same =
+                |other: &&PortPlan| other.replay.is_none() && other.devargs.written_device() == device;
+            if let Some(other) = self.plan.ports.iter().find(is_same) {
+                let (port, device) = (port.name.clone(), device.to_owned());
+                return Err(Refusal::DeviceInUse { port, device, other: other.name.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches and starts the ports that come, and makes the queues and rings of tools and wires that come.
+    fn set_up(&self, plan: &Arc<Plan>, kept: &Kept) -> Result<Machinery, Error> {
+        let is_new = |port: PortId| kept.ports[port].is_none();
+        let is_new_tool = |tool: ToolId| kept.outlets[tool.egress()].is_none();
+        let mut outputs = Outputs::take_some(plan, is_new, is_new_tool)?;
+        let machine = &self.machine;
+        let (mut ports, mut attachments) = (ById::default(), ById::default());
+        for (id, port) in plan.ports.entries() {
+            let (device, attachment) = match kept.ports[id] {
+                Some(from) => (machine.ports[from].clone(), machine.attachments[from]),
+                None => {
+                    let device = attach(&machine.eal, port)?;
+                    let mut names = machine.names();
+                    names.push(port.name.clone());
+                    (device, Attachment(names.len() as u32 - 1))
+                }
+            };
+            ports.push(device);
+            attachments.push(attachment);
+        }
+        outputs.keep_drivers();
+        let roles = self.roles.for_ports_of(plan);
+        let site = Site {
+            eal: &machine.eal,
+            plan,
+            options: &self.options,
+            roles: &roles,
+            ports: &ports,
+            attachments: &attachments,
+        };
+        let mut pools = machine.pools.clone();
+        let (mut started, mut clocks) = (ById::default(), ById::default());
+        let mut notes = Vec::new();
+        for (id, port) in plan.ports.entries() {
+            let mut own = match kept.ports[id] {
+                Some(from) => StartedPort::kept(machine.spare_of(from)),
+                None => {
+                    notes.extend(long_frames(port));
+                    notes.extend(changed_frames(port));
+                    start_one(&site, id, &mut pools)?
+                }
+            };
+            notes.append(&mut own.notes);
+            clocks.push(std::mem::replace(&mut own.clock, PortClock::Poll));
+            started.push(own);
+        }
+        let untied = untied_wires(plan, &ports, &mut notes, |wire| kept.wires[wire].is_none());
+        wait_for_links(plan, &ports, is_new);
+        let key = heartbeat_key(&self.secret);
+        let local_frames = self.local_frames_for(plan, kept, local_frames(plan, key));
+        let had = Layout::after(&self.layout, &kept.ports, &kept.ports_after);
+        let intakes = intakes(&site, &mut started, &local_frames, had.polled.clone())?;
+        let layout = Layout { polled: intakes.polled, ..had };
+        let mut ways = outlets(&site, &mut started, &kept.outlets, layout)?;
+        let has_outbox = |id: PortId| kept.ports[id].is_some_and(|from| self.neighbours.has_outbox(from));
+        let neighbourhoods = neighbourhoods(&site, local_frames.clone(), &mut ways, has_outbox)?;
+        let probes = probes(&site, key, &self.secret);
+        let mtus = ports.entries().map(|(id, device)| match kept.ports[id] {
+            Some(from) => machine.mtus[from],
+            None => interface_mtu(&plan.ports[id], device),
+        });
+        let written =
+            plan.ports.entries().map(|(id, port)| Written::of(&port.devargs).filter(|_| is_new(id)));
+        Ok(Machinery {
+            clocks,
+            spare: started.into_iter().map(|port| port.txqs).collect(),
+            mtus: mtus.collect(),
+            written: written.collect(),
+            pools,
+            outputs,
+            intakes: intakes.of_workers,
+            reports: intakes.reports,
+            ways: ways.of_workers,
+            layout: ways.layout,
+            batch_rings: ways.batch_rings,
+            recorders: Vec::new(),
+            writers: None,
+            neighbours: (neighbourhoods, probes),
+            local_frames,
+            untied,
+            notes,
+            roles,
+            attachments,
+            ports,
+        })
+    }
+
+    /// By port: what workers put there for Tapline itself. A queue whose frames are told as before goes on.
+    fn local_frames_for(
+        &self,
+        plan: &Plan,
+        kept: &Kept,
+        fresh: ById<PortId, Option<Arc<LocalFrames>>>,
+    ) -> ById<PortId, Option<Arc<LocalFrames>>> {
+        let sources = |plan: &Plan, port: PortId| -> Vec<_> {
+            let tools = plan.ports[port].uses.tools.iter();
+            tools
+                .filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref().map(|tunnel| tunnel.source))
+                .collect()
+        };
+        let go_on = |(id, fresh): (PortId, Option<Arc<LocalFrames>>)| {
+            let from = kept.ports[id].filter(|&from| {
+                sources(&self.plan, from) == sources(plan, id)
+                    && self.plan.returns_heartbeats(from) == plan.returns_heartbeats(id)
+            });
+            match (from.and_then(|from| self.neighbours.local_frames_of(from)), fresh) {
+                (Some(known), Some(_)) => Some(known),
+                (_, fresh) => fresh,
+            }
+        };
+        plan.ports.ids().zip(fresh).map(go_on).collect()
+    }
+
+    /// Begins the files of capture tools that come.
+    ///
+    /// # Errors
+    /// If one cannot be written; those that were begun are ended, and removed where they were not there before.
+    fn start_writers(&self, run: Run<'_>, kept: &Kept, machinery: &mut Machinery) -> Result<(), Error> {
+        let known = self.account.writers.as_ref().map(|writers| writers.after(&kept.tools));
+        if known.is_none() && machinery.batch_rings.is_empty() {
+            return Ok(());
+        }
+        let writers = Arc::new(known.unwrap_or_else(|| WriterCounters::new(run.plan.tools.len())));
+        let mut made = Vec::new();
+        for (tool, rings) in std::mem::take(&mut machinery.batch_rings) {
+            let locked = machinery.outputs.capture(tool);
+            made.extend(locked.as_ref().and_then(Locked::made));
+            let feed = Feed {
+                rings,
+                counters: Arc::clone(&writers.tools[tool]),
+                names: Arc::clone(&self.machine.names),
+                attachments: machinery.attachments.clone(),
+            };
+            match Recorder::start(run, tool, locked, feed) {
+                Ok(recorder) => machinery.recorders.push(recorder),
+                Err(error) => {
+                    machinery.recorders.iter_mut().for_each(|recorder| recorder.close(DRAIN_LIMIT));
+                    for path in &made {
+                        // nothing was written to it
+                        let _ = std::fs::remove_file(path);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        machinery.writers = Some(writers);
+        Ok(())
+    }
+}
+
+fn no_copies(error: &Error) -> Error {
+    Error::NotChanged(format!("copies are to be edited, and there is no room for them: {error}"))
+}

@@ -1,0 +1,644 @@
+//! Retire: a plan takes the place of another, and what it has no more goes.
+//!
+//! Workers trade their parts between two bursts: those that poll ports first, so that nothing comes any more over rings that leave.
+//! Then queues of tools that leave are emptied, for at most [`DRAIN_LIMIT`]; workers let go of them; writers of captures end; and the
+//! last handle of a port stops, closes and detaches it. All of it is looked at every few milliseconds, and nobody waits for it.
+
+use std::mem::take;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clocks::PortClock;
+use super::device::Device;
+use super::kept::Kept;
+use super::outputs::{Locked, Outputs};
+use super::pcap_output::Written;
+use super::prepare::Machinery;
+use super::recorder::Recorder;
+use super::start::memory::Pools;
+use super::start::queues::{SpareTxq, has_captures};
+use super::watch::{Moved, Watch};
+use super::{Broker, DRAIN_LIMIT};
+use crate::plan::Plan;
+use crate::plan::value::{PortPlan, RulePlan};
+use tapline_api::event::Event;
+use tapline_api::snapshot::DriverStats;
+use tapline_api::words::{DropReason, LinkState};
+use tapline_datapath::counters::{EgressCounters, WriterCounters};
+use tapline_datapath::egress::mtu::FrameLimits;
+use tapline_datapath::egresses::Egress;
+use tapline_datapath::ids::{Attachment, EgressId, GroupId, PortId, ToolId, WireId};
+use tapline_datapath::receive::Intake;
+use tapline_datapath::receive::decap::EndpointReport;
+use tapline_datapath::swap::plan_part::{Offer, PlanPart};
+use tapline_datapath::swap::published::LiveCell;
+use tapline_datapath::swap::setup::{NextOutlet, Release, Setup};
+use tapline_dpdk::clock;
+use tapline_packet::by_id::{ById, Id};
+
+/// What became of objects of one kind, by their names.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Objects {
+    pub kept: Vec<String>,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// They are there under their names, with queues of their own.
+    pub recreated: Vec<String>,
+}
+
+/// What was lost in a change's window: on ports and tools that stayed, and of what waited for tools that left.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Lost {
+    pub packets: u64,
+    pub copies: u64,
+    /// By the name of the port; those that lost nothing are not there.
+    pub by_port: Vec<(String, u64)>,
+    pub by_tool: Vec<(String, u64)>,
+}
+
+/// What a change of the plan did.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Swapped {
+    /// Counts changes, from 1.
+    pub generation: u64,
+    pub ports: Objects,
+    pub tools: Objects,
+    pub groups: Objects,
+    pub wires: Objects,
+    pub rules: Objects,
+    pub moved: Vec<Moved>,
+    /// Samplers that go on with what they remember, and those that began anew.
+    pub samplers: (u64, u64),
+    /// As `samplers`, of tables of duplicates.
+    pub dedups: (u64, u64),
+    pub lost: Lost,
+    /// From the offer to the last worker that took it up.
+    pub swapped_us: u64,
+    /// From the offer until all that left was gone.
+    pub retired_ms: u64,
+    /// Both identities held when it was over, but for what is on its way.
+    pub balanced: bool,
+}
+
+impl Swapped {
+    pub(super) fn begin(before: &Plan, after: &Plan, kept: &Kept, generation: u64) -> Self {
+        let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<String>>();
+        let ports_before = names(before.ports.iter().map(|port| &port.name).collect());
+        let ports = names(after.ports.iter().map(|port| &port.name).collect());
+        let tools_before = names(before.tools.iter().map(|tool| &tool.name).collect());
+        let tools = names(after.tools.iter().map(|tool| &tool.name).collect());
+        let groups_before = names(before.groups.iter().map(|group| &group.name).collect());
+        let groups = names(after.groups.iter().map(|group| &group.name).collect());
+        let wires_before = names(before.wires.iter().map(|wire| &wire.name).collect());
+        let wires = names(after.wires.iter().map(|wire| &wire.name).collect());
+        let rule_names = |plan: &Plan| plan.rules.iter().map(|rule| rule.priority.to_string()).collect();
+        let (rules_before, rules): (Vec<String>, Vec<String>) = (rule_names(before), rule_names(after));
+        let is_queue_kept = |place: usize| kept.outlets[ToolId(place).egress()].is_some();
+        let state = |has: fn(&RulePlan) -> bool, goes_on: fn(bool, bool) -> bool| {
+            let having = after.rules.iter().zip(&kept.rules).filter(|(rule, _)| has(rule));
+            let (kept, begun): (Vec<_>, Vec<_>) = having.partition(|(_, carried)| {
+                carried.is_some_and(|carried| goes_on(carried.has_sampler, carried.has_dedup))
+            });
+            (kept.len() as u64, begun.len() as u64)
+        };
+        Self {
+            generation,
+            ports: objects(&ports_before, &ports, |_| true),
+            tools: objects(&tools_before, &tools, is_queue_kept),
+            groups: objects(&groups_before, &groups, |_| true),
+            wires: objects(&wires_before, &wires, |_| true),
+            rules: objects(&rules_before, &rules, |_| true),
+            samplers: state(|rule| rule.sample.is_some(), |sampler, _| sampler),
+            dedups: state(|rule| rule.dedup.is_some(), |_, dedup| dedup),
+            ..Self::default()
+        }
+    }
+}
+
+fn objects(before: &[String], after: &[String], is_kept: impl Fn(usize) -> bool) -> Objects {
+    let mut objects = Objects::default();
+    for (place, name) in after.iter().enumerate() {
+        let list = match (before.contains(name), is_kept(place)) {
+            (false, _) => &mut objects.added,
+            (true, true) => &mut objects.kept,
+            (true, false) => &mut objects.recreated,
+        };
+        list.push(name.clone());
+    }
+    objects.removed = before.iter().filter(|name| !after.contains(name)).cloned().collect();
+    objects
+}
+
+/// What ports and tools that stay had lost when a change began.
+#[derive(Default)]
+pub(super) struct Window {
+    ports: Vec<(PortId, u64)>,
+    tools: Vec<(ToolId, u64)>,
+}
+
+/// Packets that a driver did not hand over.
+fn unreceived(stats: &DriverStats) -> u64 {
+    stats.missed + stats.no_mbuf
+}
+
+/// How far a change is.
+#[derive(Default)]
+enum Stage {
+    /// Workers trade their parts.
+    #[default]
+    Swapping,
+    /// What waits for tools that leave is sent. `seen` are the workers' flushes that left nothing, once all had one.
+    Draining { until: Instant, seen: Option<Vec<u64>> },
+    /// Workers let go of outlets that leave.
+    Releasing,
+    /// Writers of captures that leave end.
+    Closing { until: Instant },
+}
+
+/// What leaves, until all of it is gone.
+#[derive(Default)]
+pub(super) struct Retirement {
+    pub notes: Vec<Event>,
+    pub writers: Option<Arc<WriterCounters>>,
+    /// Wires whose links a driver cannot set, where ports are others.
+    pub untied: Option<ById<WireId, bool>>,
+    stage: Stage,
+    /// Parts of workers that take theirs behind those that poll ports.
+    second: Vec<(usize, Box<PlanPart>)>,
+    /// Where workers look that have the plan before.
+    cell: Option<Arc<LiveCell>>,
+    /// By worker, where outlets leave: what becomes of its transmit queues.
+    txqs: Vec<Vec<Option<usize>>>,
+    /// Tools and wires whose outlets leave, in the order of their ids behind the plan's.
+    leaving: Vec<String>,
+    intakes: Vec<Intake>,
+    released: Vec<(usize, Box<Release>)>,
+    devices: Vec<Device>,
+    files: Vec<Locked>,
+    written: Vec<Written>,
+    /// With what counts the tool: the workers, and the writer at last.
+    recorders: Vec<(Recorder, String, Vec<Arc<EgressCounters>>)>,
+    swapped: Swapped,
+    window: Window,
+    offered_ns: u64,
+    taken_up_ns: u64,
+}
+
+impl Machinery {
+    /// The links of a plan's ports, and what they take: those that are kept as the watch knows them.
+    pub(super) fn links_and_fits(
+        &self,
+        plan: &Plan,
+        watch: &Watch,
+        kept: &Kept,
+    ) -> (ById<PortId, Option<LinkState>>, ById<PortId, Option<FrameLimits>>) {
+        let (links, fits) = watch.links_and_fits();
+        let link = |(id, device): (PortId, &Device)| match kept.ports[id] {
+            Some(from) => links[from],
+            None => device.link_state(),
+        };
+        let fit = |(id, port): (PortId, &PortPlan)| match kept.ports[id] {
+            Some(from) => fits[from],
+            None => FrameLimits::of(&port.devargs, self.mtus[id], port.mtu),
+        };
+        (self.ports.entries().map(link).collect(), plan.ports.entries().map(fit).collect())
+    }
+}
+
+/// Values that go on in another plan, and those of `new` for what comes.
+fn go_on<I: Id, T>(
+    before: &mut ById<I, Option<T>>,
+    mut new: ById<I, Option<T>>,
+    from: &ById<I, Option<I>>,
+) -> ById<I, Option<T>> {
+    for (id, from) in from.entries() {
+        if let Some(from) = from {
+            new[id] = before[*from].take();
+        }
+    }
+    new
+}
+
+impl Broker {
+    /// Returns whether something of the plan before is left.
+    pub fn is_retiring(&self) -> bool {
+        self.retirement.is_some()
+    }
+
+    /// What the last change did, once it is over.
+    pub fn swapped(&self) -> Option<&Swapped> {
+        self.swapped.as_ref()
+    }
+
+    /// What ports and tools that another plan keeps have lost so far.
+    pub(super) fn window(&self, plan: &Plan, kept: &Kept, machinery: Option<&Machinery>) -> Window {
+        let ports = machinery.map_or(&self.machine.ports, |machinery| &machinery.ports);
+        let port = |(id, from): (PortId, &Option<PortId>)| {
+            from.map(|_| (id, ports.get(id).map_or(0, |device| unreceived(&device.stats()))))
+        };
+        let tool = |id: ToolId| Some((id, self.dropped(kept.tools[id]?)));
+        Window {
+            ports: kept.ports.entries().filter_map(port).collect(),
+            tools: plan.tools.ids().filter_map(tool).collect(),
+        }
+    }
+
+    fn dropped(&self, tool: ToolId) -> u64 {
+        self.account.of_tool(tool).map(EgressCounters::all_dropped).sum()
+    }
+
+    /// What workers poll and send by where nothing but groups differs.
+    pub(super) fn setups_for_groups(
+        &self,
+        plan: &Plan,
+        kept: &Kept,
+        noted: Vec<(GroupId, GroupId)>,
+        is_same: bool,
+    ) -> Vec<Option<Box<Setup>>> {
+        let local_frames: ById<PortId, _> =
+            kept.ports.ids().map(|port| self.neighbours.local_frames_of(port)).collect();
+        let setup = |worker: usize| {
+            (!is_same).then(|| {
+                Box::new(Setup {
+                    ports: kept.ports_after.clone(),
+                    intakes: Vec::new(),
+                    local_frames: local_frames.clone(),
+                    egresses: kept.kinds.all().map(|(id, _)| NextOutlet::Kept(id)).collect(),
+                    moved: kept.kinds.all().map(|(id, _)| id).collect(),
+                    txqs: Vec::new(),
+                    handovers: Vec::new(),
+                    control_frames: Vec::new(),
+                    kinds: kept.kinds,
+                    has_captures: has_captures(plan),
+                    tx_burst: plan.settings.burst,
+                    time_place: None,
+                    uses: self.watch.uses_of(worker),
+                    noted: noted.clone(),
+                    left: Vec::new(),
+                    passing: Vec::with_capacity(kept.kinds.count()),
+                })
+            })
+        };
+        (0..self.workers.handles.len()).map(setup).collect()
+    }
+
+    /// Takes over the ports and queues that were set up. Gives what each worker gets of them, and what leaves.
+    pub(super) fn change_machinery(
+        &mut self,
+        plan: &Plan,
+        kept: &Kept,
+        new: Machinery,
+        noted: Vec<(GroupId, GroupId)>,
+    ) -> (Vec<Option<Box<Setup>>>, Retirement) {
+        let leaving = kept.leaving();
+        let mut retirement = Retirement {
+            leaving: leaving.iter().map(|&id| self.name_of(id)).collect(),
+            notes: new.notes,
+            writers: new.writers,
+            ..Retirement::default()
+        };
+        let mut moved = ById::filled(kept.kinds_before.count(), EgressId(0));
+        for (to, from) in kept.outlets.entries() {
+            if let Some(from) = from {
+                moved[*from] = to;
+            }
+        }
+        for (place, id) in leaving.iter().enumerate() {
+            moved[*id] = EgressId(kept.kinds.count() + place);
+        }
+        let mut layout = new.layout;
+        let mut spare = take(&mut self.machine.spare);
+        let mut setups = Vec::new();
+        for (worker, (intakes, ways)) in new.intakes.into_iter().zip(new.ways).enumerate() {
+            let mut egresses = ways.egresses;
+            leaving.iter().for_each(|&id| egresses.push(NextOutlet::Kept(id)));
+            let left =
+                self.layout.polled[worker].iter().filter(|polled| kept.ports_after[polled.port].is_none());
+            setups.push(Some(Box::new(Setup {
+                ports: kept.ports_after.clone(),
+                left: Vec::with_capacity(left.count()),
+                intakes,
+                local_frames: new.local_frames.clone(),
+                egresses,
+                moved: moved.clone(),
+                txqs: ways.txqs.into_iter().filter_map(|txq| txq.take(&mut spare)).collect(),
+                handovers: ways.handovers,
+                control_frames: ways.control_frames,
+                kinds: kept.kinds,
+                has_captures: has_captures(plan),
+                tx_burst: plan.settings.burst,
+                time_place: ways.time_place,
+                uses: self.watch.uses_of(worker),
+                noted: noted.clone(),
+                passing: Vec::with_capacity(kept.kinds_before.count()),
+            })));
+        }
+        self.machine.spare = new
+            .spare
+            .into_iter()
+            .map(|txqs| txqs.into_iter().map(|txq: Option<SpareTxq>| txq?.take(&mut spare)).collect())
+            .collect();
+        if !leaving.is_empty() || kept.detached().next().is_some() {
+            retirement.txqs = layout.release();
+        }
+        self.layout = layout;
+        self.roles = new.roles;
+        self.change_machine(
+            kept,
+            &mut retirement,
+            ChangedMachine {
+                ports: new.ports,
+                attachments: new.attachments,
+                clocks: new.clocks,
+                reports: new.reports,
+                mtus: new.mtus,
+                pools: new.pools,
+                outputs: new.outputs,
+                written: new.written,
+            },
+        );
+        retirement.untied = Some(new.untied);
+        self.neighbours.go_on(new.neighbours, &kept.ports, &kept.tools);
+        self.change_recorders(kept, new.recorders, &mut retirement);
+        (setups, retirement)
+    }
+
+    fn change_machine(&mut self, kept: &Kept, retirement: &mut Retirement, new: ChangedMachine) {
+        let machine = &mut self.machine;
+        retirement.devices = kept.detached().map(|port| machine.ports[port].clone()).collect();
+        machine.ports = new.ports;
+        machine.attachments = new.attachments;
+        machine.clocks.go_on(&kept.ports, new.clocks);
+        machine.mtus = new.mtus;
+        machine.pools = new.pools;
+        retirement.files = machine.outputs.go_on(new.outputs, &kept.ports);
+        let written = go_on(&mut machine.written, new.written, &kept.ports);
+        let left = std::mem::replace(&mut machine.written, written);
+        retirement.written = left.into_iter().flatten().collect();
+        let mut reports = new.reports;
+        for (id, from) in kept.ports.entries() {
+            if let Some(from) = from {
+                reports[id] = take(&mut machine.reports[*from]);
+            }
+        }
+        machine.reports = reports;
+    }
+
+    /// Writers go on under the ids of the plan; those whose tools it has not leave.
+    fn change_recorders(&mut self, kept: &Kept, new: Vec<Recorder>, retirement: &mut Retirement) {
+        for mut recorder in take(&mut self.recorders) {
+            let id = recorder.tool.egress();
+            let place = kept.outlets.entries().find(|(_, from)| **from == Some(id)).map(|(to, _)| to);
+            match place {
+                Some(to) => {
+                    recorder.tool = ToolId(to.0);
+                    self.recorders.push(recorder);
+                }
+                None => {
+                    let workers =
+                        self.account.counters.iter().map(|worker| Arc::clone(&worker.egresses[id]));
+                    let writer = self
+                        .account
+                        .writers
+                        .iter()
+                        .map(|writers| Arc::clone(&writers.tools[recorder.tool]));
+                    let counters = workers.chain(writer).collect();
+                    let name = self.plan.tools[recorder.tool].name.clone();
+                    retirement.recorders.push((recorder, name, counters));
+                }
+            }
+        }
+        self.recorders.extend(new);
+    }
+
+    /// The name of what has an egress of the running plan.
+    fn name_of(&self, id: EgressId) -> String {
+        match self.plan.egresses().all().find(|(known, _)| *known == id) {
+            Some((_, Egress::Tool(tool))) => self.plan.tools[tool].name.clone(),
+            Some((_, Egress::Wire(wire, _))) => self.plan.wires[wire].name.clone(),
+            None => String::new(),
+        }
+    }
+
+    /// Offers the workers their parts: first those that poll ports for others, so that rings that leave are filled no more when their
+    /// other ends are given up.
+    pub(super) fn begin_retirement(
+        &mut self,
+        mut retirement: Retirement,
+        parts: Vec<Box<PlanPart>>,
+        swapped: Swapped,
+        window: Window,
+        cell: &Arc<LiveCell>,
+    ) {
+        let have_rings = !retirement.devices.is_empty() && self.roles.receive != self.roles.work;
+        retirement.offered_ns = clock::monotonic_ns();
+        for (worker, part) in parts.into_iter().enumerate() {
+            if have_rings && !self.roles.receive.contains(&worker) {
+                retirement.second.push((worker, part));
+            } else {
+                self.workers.handles[worker].swap.offer(Offer::Plan(part));
+            }
+        }
+        (retirement.swapped, retirement.window) = (swapped, window);
+        retirement.cell = Some(Arc::clone(cell));
+        self.retirement = Some(retirement);
+    }
+
+    /// Takes what workers gave back, and goes on with what leaves.
+    pub(super) fn retire(&mut self) {
+        let Some(mut retirement) = self.retirement.take() else { return };
+        self.collect(&mut retirement);
+        let is_over = match retirement.stage {
+            Stage::Swapping => self.swap_on(&mut retirement),
+            Stage::Draining { .. } => self.drain_on(&mut retirement),
+            Stage::Releasing => self.release_on(&mut retirement),
+            Stage::Closing { until } => self.close_on(&mut retirement, until),
+        };
+        if is_over {
+            self.end_retirement(retirement);
+        } else {
+            self.retirement = Some(retirement);
+        }
+    }
+
+    fn collect(&mut self, retirement: &mut Retirement) {
+        for (worker, handle) in self.workers.handles.iter().enumerate() {
+            match handle.swap.collect() {
+                Some(Offer::Plan(mut part)) => {
+                    retirement.taken_up_ns = retirement.taken_up_ns.max(part.taken_up_ns);
+                    if let Some(setup) = &mut part.setup {
+                        retirement.intakes.append(&mut setup.left);
+                    }
+                    self.account.traded(worker);
+                }
+                Some(Offer::Release(release)) => retirement.released.push((worker, release)),
+                None => {}
+            }
+        }
+    }
+
+    /// Returns whether the change is over.
+    fn swap_on(&mut self, retirement: &mut Retirement) -> bool {
+        let is_over = |worker: usize| self.account.is_traded(worker);
+        let waits: Vec<usize> = retirement.second.iter().map(|(worker, _)| *worker).collect();
+        if !waits.is_empty() {
+            if (0..self.workers.handles.len()).all(|worker| waits.contains(&worker) || is_over(worker)) {
+                for (worker, part) in retirement.second.drain(..) {
+                    self.workers.handles[worker].swap.offer(Offer::Plan(part));
+                }
+                retirement.cell.iter().for_each(|cell| cell.wake());
+            }
+            return false;
+        }
+        if self.account.retiring.is_some() {
+            return false;
+        }
+        retirement.swapped.swapped_us = retirement.taken_up_ns.saturating_sub(retirement.offered_ns) / 1000;
+        if retirement.txqs.is_empty() {
+            return true;
+        }
+        retirement.stage = Stage::Draining { until: Instant::now() + DRAIN_LIMIT, seen: None };
+        false
+    }
+
+    /// Lets workers go of what leaves, once it is empty or its time is up. The change is not over by that.
+    fn drain_on(&mut self, retirement: &mut Retirement) -> bool {
+        let Stage::Draining { until, seen } = &mut retirement.stage else { return false };
+        let flushes: Vec<u64> =
+            self.account.counters.iter().map(|worker| worker.lcore.left_nothing.get()).collect();
+        let is_empty = match seen {
+            // what one handed over another takes in a flush that begins afterwards
+            Some(before) => before.iter().zip(&flushes).all(|(before, now)| *now >= before + 2),
+            None => false,
+        };
+        let is_drained = is_empty || retirement.leaving.is_empty();
+        let have_begun_anew = seen
+            .as_ref()
+            .is_some_and(|before| before.iter().zip(&flushes).any(|(before, now)| now < before));
+        if have_begun_anew || seen.is_none() && flushes.iter().all(|&flushes| flushes > 0) {
+            *seen = (!have_begun_anew).then_some(flushes);
+        }
+        if is_drained || Instant::now() >= *until {
+            let txqs = take(&mut retirement.txqs);
+            for (handle, txqs) in self.workers.handles.iter().zip(txqs) {
+                handle.swap.offer(Offer::Release(Box::new(Release { txqs, ..Release::default() })));
+            }
+            self.watch.cell().wake();
+            retirement.stage = Stage::Releasing;
+        }
+        false
+    }
+
+    /// Ends outlets once all workers have let go of them. The change is not over by that.
+    fn release_on(&mut self, retirement: &mut Retirement) -> bool {
+        if retirement.released.len() < self.workers.handles.len() {
+            return false;
+        }
+        let first = self.plan.egresses().count();
+        for (worker, mut release) in retirement.released.drain(..) {
+            for (id, copies) in release.end(&self.account.counters[worker]) {
+                let name = retirement.leaving.get(id.0 - first).cloned().unwrap_or_default();
+                retirement.swapped.lost.add_copies(name, copies);
+            }
+        }
+        self.watch.let_go();
+        retirement.recorders.iter().for_each(|(recorder, ..)| recorder.begin_close());
+        retirement.stage = Stage::Closing { until: Instant::now() + DRAIN_LIMIT };
+        false
+    }
+
+    /// Returns whether all writers have ended, or had their time.
+    fn close_on(&mut self, retirement: &mut Retirement, until: Instant) -> bool {
+        if Instant::now() < until && !retirement.recorders.iter().all(|(recorder, ..)| recorder.is_ended())
+        {
+            return false;
+        }
+        for (recorder, name, counters) in &mut retirement.recorders {
+            recorder.close(Duration::ZERO);
+            let ended: u64 = counters.iter().map(|counters| counters.ended()).sum();
+            let requested: u64 = counters.iter().map(|counters| counters.requested.get()).sum();
+            let unwritten = requested.saturating_sub(ended);
+            if let Some(writer) = counters.last() {
+                writer.drop_copies(DropReason::Congested, unwritten);
+            }
+            if unwritten > 0 {
+                retirement.swapped.lost.add_copies(name.clone(), unwritten);
+            }
+            if recorder.is_stuck() {
+                // it may wake up, and what it works with must still be there
+                self.machine.eal.keep();
+            }
+        }
+        true
+    }
+
+    fn end_retirement(&mut self, mut retirement: Retirement) {
+        let mut swapped = take(&mut retirement.swapped);
+        for &(port, before) in &retirement.window.ports {
+            let lost = unreceived(&self.machine.ports[port].stats()).saturating_sub(before);
+            if lost > 0 {
+                swapped.lost.packets += lost;
+                swapped.lost.by_port.push((self.plan.ports[port].name.clone(), lost));
+            }
+        }
+        for &(tool, before) in &retirement.window.tools {
+            let lost = self.dropped(tool).saturating_sub(before);
+            if lost > 0 {
+                swapped.lost.add_copies(self.plan.tools[tool].name.clone(), lost);
+            }
+        }
+        swapped.balanced = self.account.totals().is_balanced();
+        swapped.retired_ms = clock::monotonic_ns().saturating_sub(retirement.offered_ns) / 1_000_000;
+        // queues before the ports that they are of
+        drop(retirement);
+        self.account.let_go();
+        self.machine.eal.reclaim();
+        self.swapped = Some(swapped);
+    }
+
+    /// Ends a change that is on its way, as far as workers let it.
+    pub(super) fn finish_retirement(&mut self) {
+        let until = Instant::now() + 2 * DRAIN_LIMIT;
+        while self.retirement.is_some() && self.workers.lost().is_empty() && Instant::now() < until {
+            self.retire();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Every worker has stopped: what still left is over.
+    pub(super) fn give_up_retirement(&mut self) {
+        let Some(mut retirement) = self.retirement.take() else { return };
+        self.collect(&mut retirement);
+        for (worker, mut release) in retirement.released.drain(..) {
+            release.end(&self.account.counters[worker]);
+        }
+        retirement.recorders.iter().for_each(|(recorder, ..)| recorder.begin_close());
+        let until = Instant::now() + DRAIN_LIMIT;
+        while !self.close_on(&mut retirement, until) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.end_retirement(retirement);
+    }
+}
+
+/// What a machine has of a plan.
+struct ChangedMachine {
+    ports: ById<PortId, Device>,
+    attachments: ById<PortId, Attachment>,
+    clocks: ById<PortId, PortClock>,
+    reports: ById<PortId, Vec<EndpointReport>>,
+    mtus: ById<PortId, Option<u32>>,
+    pools: Pools,
+    outputs: Outputs,
+    written: ById<PortId, Option<Written>>,
+}
+
+impl Lost {
+    fn add_copies(&mut self, tool: String, copies: u64) {
+        self.copies += copies;
+        match self.by_tool.iter_mut().find(|(known, _)| *known == tool) {
+            Some((_, sum)) => *sum += copies,
+            None => self.by_tool.push((tool, copies)),
+        }
+    }
+}

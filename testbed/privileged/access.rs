@@ -1,0 +1,194 @@
+//! Users and groups at the control socket, each command by each role; an audit log on a full disk. Users, groups and the small file
+//! system are made in a mount namespace of the broker's own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+use tapline_api::words::Role;
+use tapline_harness::judges::number;
+use tapline_harness::lab::{EAL, Lab, Started, json_lines};
+use tapline_harness::programs::has_program;
+
+const PIPELINE: &str =
+    "set idle sleep\nport attach in net_null0\ntool create t discard\nrule create 10 from in to t\n";
+
+/// Sends each line of standard input, and writes the answers.
+const CLIENT: &str = "import socket,sys
+s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);f=s.makefile('rw')
+for line in sys.stdin:
+ f.write(line);f.flush();print(f.readline(),end='',flush=True)";
+
+/// Starts a broker in a mount namespace, after `set_up`, a part of a shell script. `None` says why it is skipped.
+fn start(lab: &Lab, set_up: &str, commands: &str) -> Option<Started> {
+    if !["setpriv", "unshare"].into_iter().all(has_program)
+        // one that every user may run, wherever the first of PATH stands
+        || !std::path::Path::new("/usr/bin/python3").exists()
+        || !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success())
+    {
+        tapline_skip::skipped("mount namespaces cannot be made (needs unshare, setpriv and CAP_SYS_ADMIN)");
+        return None;
+    }
+    lab.write("test.pipe", format!("{PIPELINE}{commands}start\n"));
+    lab.write("passwd", "root:x:0:0::/:/bin/sh\nanna:x:61004:61000::/:/bin/sh\n");
+    lab.write("group", "root:x:0:\nnetops:x:61050:\n");
+    let tapline = lab.tapline(&[]).get_program().to_string_lossy().into_owned();
+    let script = format!(
+        "mount --bind passwd /etc/passwd && mount --bind group /etc/group && {set_up} exec {tapline} run test.pipe --eal '{EAL}' --stats stats.json --interval 50ms --control control.sock"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]).current_dir(lab.path(""));
+    let started = lab.start(&mut command);
+    lab.until("packets", |line| number(line, "packets/received") > 0);
+    let open = |path: &str, mode| {
+        std::fs::set_permissions(lab.path(path), std::fs::Permissions::from_mode(mode))
+            .expect("it is ours");
+    };
+    // the roles are judged, not who may connect
+    open("", 0o755);
+    open("control.sock", 0o666);
+    Some(started)
+}
+
+/// Sends requests as a user, and gives the answers.
+fn ask(lab: &Lab, ids: [&str; 3], lines: &[String]) -> Vec<Value> {
+    let [user, group, groups] = ids;
+    lab.write("lines", lines.concat());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", group]);
+    match groups {
+        "" => command.arg("--clear-groups"),
+        _ => command.args(["--groups", groups]),
+    };
+    let output = command
+        .args(["/usr/bin/python3", "-c", CLIENT])
+        .arg(lab.path("control.sock"))
+        .stdin(std::fs::File::open(lab.path("lines")).expect("a file"))
+        .output()
+        .expect("setpriv(1)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json_lines(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn run(line: &str, is_dry_run: bool) -> String {
+    let params = serde_json::json!({ "line": line, "dry_run": is_dry_run });
+    format!("{}\n", serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "run", "params": params }))
+}
+
+const FORBIDDEN: i64 = -32003;
+
+/// A line of each command that has no mistake in its words.
+fn example(words: &str) -> &'static str {
+    match words {
+        "set" => "set burst 16",
+        "port attach" => "port attach zz net_null7",
+        "port config" => "port config in mtu 1400",
+        "port detach" => "port detach in",
+        "port start" => "port start in",
+        "port stop" => "port stop in",
+        "tool create" => "tool create zz discard",
+        "tool modify" => "tool modify t queue 64",
+        "tool destroy" => "tool destroy t",
+        "tool drain" => "tool drain t",
+        "tool enable" => "tool enable t",
+        "group create" => "group create zz tools t",
+        "group modify" => "group modify zz tools t",
+        "group destroy" => "group destroy zz",
+        "wire create" => "wire create zz ports in,out",
+        "wire modify" => "wire modify zz bypass on",
+        "wire destroy" => "wire destroy zz",
+        "filter create" => "filter create zz \"udp\"",
+        "filter modify" => "filter modify zz \"udp\"",
+        "filter destroy" => "filter destroy zz",
+        "rule create" => "rule create 20 from in to t",
+        "rule modify" => "rule modify 10 slice 64",
+        "rule enable" => "rule enable 10",
+        "rule disable" => "rule disable 10",
+        "rule destroy" => "rule destroy 10",
+        "access grant" => "access grant viewer user root",
+        "access revoke" => "access revoke group netops",
+        "let" => "let A 1",
+        "include" => "include empty.pipe",
+        "start" => "start",
+        "stop" => "stop",
+        "show" => "show rules",
+        "clear" => "clear stats",
+        "quit" => "quit",
+        "reload" => "reload",
+        "confirm" => "confirm",
+        "rollback" => "rollback 1",
+        "save" => "save saved.pipe",
+        "reopen" => "reopen",
+        "token" => "token list",
+        other => panic!("no example of `{other}`"),
+    }
+}
+
+#[test]
+fn each_command_is_taken_from_the_roles_that_it_says_and_from_no_other() {
+    let lab = Lab::new();
+    lab.write("empty.pipe", "\n");
+    let grants = "access grant operator group netops\naccess grant admin user anna\n";
+    let Some(started) = start(&lab, "", grants) else { return };
+    let all = tapline_lang::commands();
+    let lines: Vec<String> = all.iter().map(|command| run(example(&command.words), true)).collect();
+    let users = [
+        (["61007", "61007", ""], Role::Viewer),
+        // by a supplementary group, and by the primary one
+        (["61007", "61007", "61050"], Role::Operator),
+        (["61007", "61050", ""], Role::Operator),
+        (["61004", "61000", ""], Role::Admin),
+        (["0", "0", ""], Role::Admin),
+    ];
+    for (ids, role) in users {
+        let answers = ask(&lab, ids, &lines);
+        assert_eq!(answers.len(), all.len());
+        for (command, answer) in all.iter().zip(&answers) {
+            let is_forbidden = answer["error"]["code"].as_i64() == Some(FORBIDDEN);
+            assert_eq!(is_forbidden, role < command.role, "{} by {role}: {answer}", command.words);
+        }
+    }
+    // what is taken back counts at once, on a connection that is there already
+    let operator = ["61007", "61007", "61050"];
+    let clear = || run("clear stats", false);
+    assert!(ask(&lab, operator, &[clear()])[0]["result"].is_object());
+    assert!(
+        ask(&lab, ["61004", "61000", ""], &[run("access revoke group netops", false)])[0]["result"]
+            .is_object()
+    );
+    assert_eq!(ask(&lab, operator, &[clear()])[0]["error"]["code"], FORBIDDEN);
+    let own = [run("access revoke user anna", false), clear()];
+    let answers = ask(&lab, ["61004", "61000", ""], &own);
+    assert!(answers[0]["result"].is_object() && answers[1]["error"]["code"] == FORBIDDEN, "{answers:?}");
+    // a name that is none of this machine is wrong at its place
+    let unknown = &ask(&lab, ["0", "0", ""], &[run("access grant viewer user bert", false)])[0]["error"];
+    assert_eq!(unknown["data"]["diagnostics"][0]["column"], 26, "{unknown}");
+    started.signal("TERM");
+    lab.end(started).done();
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_changed_and_packets_go_on() {
+    let lab = Lab::new();
+    let set_up = "mkdir small && mount -t tmpfs -o size=16k none small &&";
+    let Some(started) = start(&lab, set_up, "set audit small/audit.jsonl required\n") else { return };
+    let root = ["0", "0", ""];
+    let lines: Vec<String> = (0..60).map(|_| run("clear stats", false)).collect();
+    let answers = ask(&lab, root, &lines);
+    let done = answers.iter().take_while(|answer| answer["result"].is_object()).count();
+    assert!((5..60).contains(&done), "{done}");
+    for answer in &answers[done..] {
+        let text = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(text.contains("audit log cannot be written") && text.contains("No space left"), "{answer}");
+    }
+    let before = number(&lab.until("a line", |_| true), "packets/received");
+    lab.until("packets", |line| number(line, "packets/received") > before);
+    // the file is in the broker's mounts alone
+    let pid = started.child.id();
+    let log = format!("/proc/{pid}/root{}", lab.path("small/audit.jsonl").display());
+    let verified = lab.tapline(&["audit", "verify", &log]).output().expect("tapline");
+    assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
+    started.signal("TERM");
+    lab.end(started).done();
+    assert!(lab.printed("stderr").contains("the audit log cannot be written"));
+}
