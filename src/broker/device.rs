@@ -1,11 +1,11 @@
-//! The device behind a port: one that DPDK drives, or a capture that is replayed.
+//! The device behind a port: one that DPDK drives, an interface of the kernel, or a capture that is replayed.
 
 use std::sync::Arc;
 
+use super::iface_port::IfacePort;
 use tapline_api::snapshot::{DriverStats, ReplayState};
 use tapline_api::words::LinkState;
 use tapline_datapath::receive::replay::Progress;
-use tapline_dpdk::Error;
 use tapline_dpdk::driver::Driver;
 use tapline_dpdk::port::{Link, Port};
 
@@ -13,6 +13,7 @@ use tapline_dpdk::port::{Link, Port};
 #[derive(Clone)]
 pub enum Device {
     Ethdev(Port),
+    Iface(Arc<IfacePort>),
     Replay { name: String, progress: Arc<Progress> },
 }
 
@@ -20,6 +21,7 @@ impl Device {
     pub fn name(&self) -> &str {
         match self {
             Device::Ethdev(port) => port.name(),
+            Device::Iface(port) => port.name(),
             Device::Replay { name, .. } => name,
         }
     }
@@ -28,7 +30,25 @@ impl Device {
     pub fn ethdev(&self) -> Option<&Port> {
         match self {
             Device::Ethdev(port) => Some(port),
+            Device::Iface(_) | Device::Replay { .. } => None,
+        }
+    }
+
+    /// The Ethernet address that is the port's own, if it has one.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        match self {
+            Device::Ethdev(port) => port.mac(),
+            Device::Iface(port) => Some(port.mac()),
             Device::Replay { .. } => None,
+        }
+    }
+
+    /// Returns whether the device is gone, for good.
+    fn is_removed(&self) -> bool {
+        match self {
+            Device::Ethdev(port) => port.is_removed(),
+            Device::Iface(port) => port.is_removed(),
+            Device::Replay { .. } => false,
         }
     }
 
@@ -40,6 +60,7 @@ impl Device {
     pub fn driver_name(&self) -> &str {
         match self {
             Device::Ethdev(port) => &port.info().driver,
+            Device::Iface(_) => "iface",
             Device::Replay { .. } => "replay",
         }
     }
@@ -48,6 +69,7 @@ impl Device {
     pub fn link(&self) -> Link {
         match self {
             Device::Ethdev(port) => port.link(),
+            Device::Iface(port) => port.link(),
             Device::Replay { progress, .. } => Link { is_up: !progress.is_ended(), speed_mbps: None },
         }
     }
@@ -55,6 +77,7 @@ impl Device {
     pub fn stats(&self) -> DriverStats {
         match self {
             Device::Ethdev(port) => port.stats(),
+            Device::Iface(port) => port.stats(),
             Device::Replay { progress, .. } => DriverStats {
                 rx_packets: progress.packets.get(),
                 rx_bytes: progress.bytes.get(),
@@ -66,9 +89,11 @@ impl Device {
 
     /// Gives the state of its link; `None` for a replay, which has none.
     pub fn link_state(&self) -> Option<LinkState> {
-        let port = self.ethdev()?;
-        let is_up = port.link().is_up;
-        Some(match (port.is_removed(), is_up) {
+        if matches!(self, Device::Replay { .. }) {
+            return None;
+        }
+        let is_up = self.link().is_up;
+        Some(match (self.is_removed(), is_up) {
             (true, _) => LinkState::Removed,
             (false, true) => LinkState::Up,
             (false, false) => LinkState::Down,
@@ -78,10 +103,14 @@ impl Device {
     /// Sets the link up or down; a replay has none.
     ///
     /// # Errors
-    /// If the driver cannot.
-    pub fn set_link(&self, is_up: bool) -> Result<(), Error> {
+    /// If the driver cannot, or the link is for others to set.
+    pub fn set_link(&self, is_up: bool) -> Result<(), String> {
         match self {
-            Device::Ethdev(port) => port.set_link(is_up),
+            Device::Ethdev(port) => port.set_link(is_up).map_err(|error| error.to_string()),
+            Device::Iface(port) => Err(format!(
+                "port {}: an interface of the kernel is set up and down by `ip link`",
+                port.name()
+            )),
             Device::Replay { .. } => Ok(()),
         }
     }
@@ -101,7 +130,7 @@ impl Device {
     pub fn starved(&self) -> Option<u64> {
         match self {
             Device::Replay { progress, .. } => progress.is_starved().then(|| progress.packets.get()),
-            Device::Ethdev(_) => None,
+            Device::Ethdev(_) | Device::Iface(_) => None,
         }
     }
 
@@ -109,7 +138,7 @@ impl Device {
     pub fn failure(&self) -> Option<&str> {
         match self {
             Device::Replay { progress, .. } => progress.failure(),
-            Device::Ethdev(_) => None,
+            Device::Ethdev(_) | Device::Iface(_) => None,
         }
     }
 }

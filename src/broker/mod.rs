@@ -14,12 +14,16 @@ pub mod device;
 mod ending;
 /// Looks after what runs.
 mod housekeeping;
+/// Stands for an interface of the kernel that is a port.
+pub mod iface_port;
 /// What another plan keeps.
 mod kept;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.
 pub mod neighbours;
+/// Finds offloads that change frames.
+mod offloads;
 /// Locks the files that are written.
 pub mod outputs;
 /// Watches the files that net_pcap writes.

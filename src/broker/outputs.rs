@@ -136,8 +136,7 @@ impl Outputs {
         let mut drivers = ById::default();
         for (id, port) in plan.ports.entries() {
             let mut of_port = Vec::new();
-            for path in pcap_output::paths(&port.devargs).filter(|_| is_ports(id) && port.replay.is_none())
-            {
+            for path in pcap_output::paths(&port.devargs).filter(|_| is_ports(id) && port.is_ethdev()) {
                 of_port.extend(taken(format!("port {}", port.name), Path::new(path))?);
             }
             drivers.push(of_port);

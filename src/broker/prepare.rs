@@ -17,7 +17,8 @@ use super::start::fixed::Fixed;
 use super::start::memory::{Pools, check_tables};
 use super::start::placement::LcoreRoles;
 use super::start::ports::{
-    StartedPort, attach, interface_mtu, long_frames, start_one, untied_wires, wait_for_links,
+    StartedPort, attach, changed_frames, interface_mtu, long_frames, start_one, untied_wires,
+    wait_for_links,
 };
 use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use super::start::queues::{Layout, SpareTxq, WorkerWays, intakes, outlets};
@@ -198,10 +199,11 @@ impl Broker {
                 Some(from) => StartedPort::kept(machine.spare_of(from)),
                 None => {
                     notes.extend(long_frames(port));
+                    notes.extend(changed_frames(port));
                     start_one(&site, id, &mut pools)?
                 }
             };
-            notes.extend(own.note.take());
+            notes.append(&mut own.notes);
             clocks.push(std::mem::replace(&mut own.clock, PortClock::Poll));
             started.push(own);
         }

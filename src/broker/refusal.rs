@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tapline_kernel::limits::Available;
+use tapline_lang::suggest::nearest;
 
 /// Why a plan is not run, or a command not obeyed. Each text says the place, the fact and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +31,11 @@ pub enum Refusal {
         (2 * needed).next_power_of_two().max(1024)
     )]
     TooFewFiles { allowed: u64, needed: u64, workers: usize },
-    /// The mempool of a replay has fewer mbufs than the workers' caches take.
+    /// The mempool of a replay or an interface has fewer mbufs than the workers' caches take.
     #[error(
         "port {port}: mempool of {mbufs} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`"
     )]
-    ReplayPoolTooSmall { port: String, mbufs: u32, workers: usize, least: u32 },
+    OwnPoolTooSmall { port: String, mbufs: u32, workers: usize, least: u32 },
     /// The mempool of a port has fewer mbufs than its receive queues, what waits and the workers' caches take.
     #[error(
         "port {port}: mempool of {mbufs} mbufs is too small: {rx_queues} receive queues of {rx_descriptors} descriptors{kept} and the \
@@ -52,6 +53,9 @@ pub enum Refusal {
     /// A replay's capture cannot be read.
     #[error("port {port}: {path}: {reason}")]
     Replay { port: String, path: String, reason: String },
+    /// An interface of the kernel cannot be opened; `others` are those that there are, where it is missing.
+    #[error("port {port}: interface {interface}: {trouble}{}", instead(.interface, .others))]
+    Interface { port: String, interface: String, trouble: Trouble, others: Vec<String> },
     /// A tool sends on a port whose driver has no transmit queue.
     #[error("port {port}: a tool sends on this port, which has no transmit queue; use txq 1")]
     NoTransmitQueue { port: String },
@@ -110,6 +114,53 @@ pub enum Refusal {
     /// A command names a tool that the plan does not have.
     #[error("unknown tool `{0}`")]
     UnknownTool(String),
+}
+
+/// Why an interface of the kernel cannot be opened.
+#[derive(Debug)]
+pub enum Trouble {
+    /// There is none of this name in the network namespace.
+    Missing,
+    /// The kernel wants a right that the process does not have.
+    NoRights,
+    /// The process may not switch offloads off.
+    NoAdmin,
+    /// The NIC does not stamp every packet that it receives, or may not be told to.
+    NoNicTimes(io::Error),
+    /// The kernel refused a call.
+    Refused { call: &'static str, error: io::Error },
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Missing => f.write_str("there is none of this name here"),
+            Trouble::NoRights => f.write_str(
+                "packet sockets need the capability CAP_NET_RAW; run as root, or give it to the program: setcap cap_net_raw+ep tapline",
+            ),
+            Trouble::NoAdmin => f.write_str(
+                "switching offloads off needs the capability CAP_NET_ADMIN; say offloads=keep, and switch them off by ethtool",
+            ),
+            Trouble::NoNicTimes(error) => write!(
+                f,
+                "the NIC does not stamp every packet ({error}); see `ethtool -T`; telling it to needs CAP_NET_ADMIN; use time=kernel"
+            ),
+            Trouble::Refused { call, error } if error.raw_os_error() == Some(libc::ENOMEM) => {
+                write!(f, "{call}: {error}; use a smaller buffer=SIZE, or fewer queues")
+            }
+            Trouble::Refused { call, error } => write!(f, "{call}: {error}"),
+        }
+    }
+}
+
+/// Gives the words for the interface that was most likely meant by a name that there is not, out of `others`.
+fn instead(interface: &str, others: &[String]) -> String {
+    let known = || others.iter().map(String::as_str);
+    match nearest(interface, known()) {
+        _ if others.is_empty() => String::new(),
+        Some(near) => format!("; did you mean {near}?"),
+        None => format!("; there are {}", known().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// Packets that stay in a port's mempool beside those in its receive queues.
@@ -192,6 +243,15 @@ mod tests {
                 .to_string(),
             "/sys is not there: EAL reads /sys/devices/system/cpu; mount it: mount -t sysfs sysfs /sys"
         );
+        let missing = |others: &[&str]| {
+            let others = others.iter().map(|&name| name.to_owned()).collect();
+            let (port, interface) = ("a".to_owned(), "eht0".to_owned());
+            Refusal::Interface { port, interface, trouble: Trouble::Missing, others }.to_string()
+        };
+        let fact = "port a: interface eht0: there is none of this name here";
+        assert_eq!(missing(&["lo", "eth0"]), format!("{fact}; did you mean eth0?"));
+        assert_eq!(missing(&["lo", "wlp0s20f3"]), format!("{fact}; there are lo, wlp0s20f3"));
+        assert_eq!(missing(&[]), fact);
         assert_eq!(
             Refusal::PortLacks { rule: 7, port: "in".to_owned(), lack: Lack::Stamps }.to_string(),
             "rule 7 takes from port `in`, which was started without receive times, which a tool asks for; quit, change the file and run it"

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::access::Grantee;
-use super::devargs::unknown_arguments;
+use super::devargs::{misspelt_driver, unknown_arguments};
+use super::interfaces::warn_of_interfaces;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
@@ -55,6 +56,7 @@ pub(super) fn warn(
     warn_of_arguments(parsed, diagnostics);
     warn_of_tools(plan, parsed, diagnostics);
     warn_of_ports(resolved, parsed, diagnostics);
+    warn_of_interfaces(plan, parsed, surroundings, diagnostics);
     warn_of_groups(plan, parsed, surroundings, diagnostics);
     Ok(())
 }
@@ -91,11 +93,16 @@ fn warn_of_groups(
     }
 }
 
-/// Warns of arguments that a port's driver does not take.
+/// Warns of arguments that a port's driver does not take, and of names that are nearly a driver's.
 fn warn_of_arguments(parsed: &Parsed, diagnostics: &mut Diagnostics) {
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
+        if let Some(near) = misspelt_driver(devargs) {
+            let message = format!("there is no driver of the name of `{}`", Devargs::new(devargs).device());
+            let help = format!("did you mean `{near}`?");
+            diagnostics.push(Diagnostic::warning(device.span, message).help(help));
+        }
         for (driver, name, advice) in unknown_arguments(&Devargs::new(devargs)) {
             let message = format!("{driver} takes no argument `{name}`");
             diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
@@ -144,6 +151,8 @@ fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         };
         let label = if let Some(Driver { name, pairs_queues: true, .. }) = port.devargs.driver() {
             format!("{name} cannot only send; a rule `from {} drop` excludes what comes", port.name)
+        } else if port.iface.is_some() {
+            "`queues=0` behind the interface makes it a port that only sends".to_owned()
         } else {
             "`rxq 0` makes it a port that only sends".to_owned()
         };
@@ -454,7 +463,7 @@ fn snaplen(devargs: &Devargs, files: &dyn Files) -> Option<u32> {
 }
 
 /// Gives the name of a port or tool where it is defined.
-fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a Name> {
+pub(super) fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a Name> {
     parsed.file.commands.iter().find_map(|command| match (&command.value, kind) {
         (Command::PortAttach { name, .. }, NameKind::Port)
         | (Command::ToolCreate { name, .. }, NameKind::Tool) => (name.value == wanted).then_some(name),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::surroundings::Surroundings;
 use tapline_capture::{Compression, LinkType, Reader};
 use tapline_datapath::receive::replay;
-use tapline_dpdk::driver::{Argument, Devargs, Driver};
+use tapline_dpdk::driver::{Argument, DRIVERS, Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
 use tapline_lang::files::{Files, Stream};
 use tapline_lang::suggest::nearest;
@@ -164,6 +164,21 @@ pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, S
     unknown.map(|name| (*driver, name, advice(name))).collect()
 }
 
+/// Gives the most likely name of a device that begins with the name of no driver that is known.
+pub(super) fn misspelt_driver(devargs: &str) -> Option<String> {
+    let devargs = Devargs::new(devargs);
+    let device = devargs.device();
+    if devargs.driver().is_some() {
+        return None;
+    }
+    if let Some((prefix, rest)) = device.split_once(':') {
+        return nearest(prefix, ["iface", "replay"]).map(|near| format!("{near}:{rest}"));
+    }
+    let name = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    let near = nearest(name, DRIVERS.iter().map(|driver| driver.name).filter(|name| !name.contains(':')))?;
+    Some(format!("{near}{}", &device[name.len()..]))
+}
+
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
 pub(super) fn oversized_packets(devargs: &Devargs) -> Option<String> {
     let Driver { name, .. } = devargs.driver().filter(|driver| driver.makes_packets)?;
@@ -176,7 +191,7 @@ pub(super) fn oversized_packets(devargs: &Devargs) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Devargs, device_files, interfaces, oversized_packets, unknown_arguments};
+    use super::{Devargs, device_files, interfaces, misspelt_driver, oversized_packets, unknown_arguments};
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
@@ -227,6 +242,19 @@ mod tests {
             unknown_arguments(&Devargs::new("net_null0,speed=1"))[0].2,
             "it takes size, copy, no-rx"
         );
+    }
+
+    #[test]
+    fn a_misspelt_driver_is_told_and_what_is_none_is_not() {
+        assert_eq!(misspelt_driver("net_af_pakcet0,iface=eth0").as_deref(), Some("net_af_packet0"));
+        assert_eq!(misspelt_driver("vdev:net_pcpa12").as_deref(), Some("net_pcap12"));
+        assert_eq!(misspelt_driver("ifcae:eth0,queues=2").as_deref(), Some("iface:eth0"));
+        assert_eq!(misspelt_driver("repaly:in.pcap").as_deref(), Some("replay:in.pcap"));
+        for other in
+            ["net_pcap0", "net_bonding0,mode=1", "0000:03:00.0", "03:00.0", "iface:eth0", "net_vhost0"]
+        {
+            assert_eq!(misspelt_driver(other), None, "{other}");
+        }
     }
 
     #[test]

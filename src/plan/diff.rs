@@ -12,8 +12,8 @@ use std::hash::Hash;
 use super::Plan;
 use super::access::{GrantPlan, Grantee};
 use super::value::{
-    CopyPlan, DedupPlan, FilterPlan, GroupPlan, HeartbeatPlan, Output, PortPlan, RulePlan, Settings,
-    ToolPlan, WirePlan,
+    CopyPlan, DedupPlan, FilterPlan, GroupPlan, HeartbeatPlan, IfacePlan, Output, PortPlan, RulePlan,
+    Settings, ToolPlan, WirePlan,
 };
 use crate::health::tool::HealthSpec;
 use tapline_api::words::NameKind;
@@ -404,19 +404,23 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
         replay,
+        iface,
         is_stopped,
         // what others do with it
         uses: _,
     } = new;
     let interrupted = Needs::PortInterrupted;
-    let parts = match (&old.replay, replay) {
-        (None, None) => Parts::none().judge_being("device", *devargs == old.devargs, interrupted),
-        // the words of a replay are those of its fields
-        (Some(old), Some(new)) => replay_change(old, new),
+    let parts = match (&old.replay, replay, &old.iface, iface) {
+        (None, None, None, None) => {
+            Parts::none().judge_being("device", *devargs == old.devargs, interrupted)
+        }
+        // the words of a replay or an interface are those of its fields
+        (Some(old), Some(new), _, _) => replay_change(old, new),
+        (_, _, Some(old), Some(new)) => iface_change(old, new),
         _ => Parts::none().judge_being("device", false, interrupted),
     };
     parts
-        .judge("rxq", *rxq == old.rxq, interrupted)
+        .judge(if iface.is_some() { "queues" } else { "rxq" }, *rxq == old.rxq, interrupted)
         .judge("txq", *txq == old.txq, interrupted)
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
@@ -436,6 +440,18 @@ fn replay_change(old: &ReplayPlan, new: &ReplayPlan) -> Parts {
         .judge_being("speed", *speed == old.speed, interrupted)
         .judge_being("loop", *passes == old.passes, interrupted)
         .judge_being("maxgap", *max_gap_ns == old.max_gap_ns, interrupted)
+}
+
+/// An interface begins anew whatever is changed of it.
+fn iface_change(old: &IfacePlan, new: &IfacePlan) -> Parts {
+    let IfacePlan { interface, takes_outgoing, ends_offloads, wants_nic_times, ring_bytes } = new;
+    let interrupted = Needs::PortInterrupted;
+    Parts::none()
+        .judge_being("device", *interface == old.interface, interrupted)
+        .judge_being("outgoing", *takes_outgoing == old.takes_outgoing, interrupted)
+        .judge_being("offloads", *ends_offloads == old.ends_offloads, interrupted)
+        .judge_being("time", *wants_nic_times == old.wants_nic_times, interrupted)
+        .judge_being("buffer", *ring_bytes == old.ring_bytes, interrupted)
 }
 
 fn filter_change(old: &FilterPlan, new: &FilterPlan) -> Parts {

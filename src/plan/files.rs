@@ -25,6 +25,8 @@ use tapline_lang::source::{Sources, Span, Spanned};
 struct Entry {
     path: PathBuf,
     is_written: bool,
+    /// A port reads it from its start on.
+    is_input: bool,
     /// The rest of a sentence whose subject is the file: "is read by port `tap0`".
     what: String,
     place: Place,
@@ -79,12 +81,19 @@ impl Table {
     fn reads(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
         let path = path.into();
         if self.read.insert(path.clone()) {
-            self.entries.push(Entry { path, is_written: false, what, place });
+            self.entries.push(Entry { path, is_written: false, is_input: false, what, place });
         }
     }
 
     fn writes(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
-        self.entries.push(Entry { path: path.into(), is_written: true, what, place });
+        self.entries.push(Entry { path: path.into(), is_written: true, is_input: false, what, place });
+    }
+
+    /// Adds a capture that a port reads.
+    fn reads_input(&mut self, path: &str, port: &str, place: Place) {
+        let known = self.entries.len();
+        self.reads(path, format!("is read by port `{port}`"), place);
+        self.entries[known..].iter_mut().for_each(|entry| entry.is_input = true);
     }
 
     /// Each entry that would destroy what an earlier one needs, or whose own an earlier one would, with the earlier one.
@@ -136,6 +145,18 @@ impl Table {
         }
         warnings
     }
+
+    /// Warns of captures that ports read, and that are not there: they may be there when the pipeline is run.
+    fn missing_inputs(&self, files: &dyn Files) -> Vec<Diagnostic> {
+        let inputs = self.entries.iter().filter(|entry| entry.is_input && files.is_missing(&entry.path));
+        let warnings = inputs.filter_map(|entry| {
+            let Place::Text(span) = entry.place else { return None };
+            let label = format!("it {}; it has to be there when the port is attached", entry.what);
+            let message = format!("there is no file `{}`", entry.path.display());
+            Some(Diagnostic::warning(span, message).label(label))
+        });
+        warnings.collect()
+    }
 }
 
 /// Gives the mistake of the second of two entries, at its place, with the place of the first.
@@ -180,7 +201,7 @@ impl<'a> Resolver<'a> {
                 self.error(found);
             }
         }
-        for missing in table.missing_folders(files) {
+        for missing in table.missing_folders(files).into_iter().chain(table.missing_inputs(files)) {
             self.error(missing);
         }
     }
@@ -231,16 +252,17 @@ impl Table {
         let (name, span) = (&port.name.value, port.device.span);
         let devargs = match &port.device.value {
             Device::Replay { path, .. } => {
-                return self.reads(path, format!("is read by port `{name}`"), Place::Text(span));
+                return self.reads_input(path, name, Place::Text(span));
             }
             Device::Devargs(devargs) => Devargs::new(devargs),
+            Device::Iface(_) => return,
         };
         let mut rest = span;
         for DeviceFile { argument, path, is_written } in device_files(&devargs) {
             let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
             match is_written {
                 true => self.writes(path, format!("is written by port `{name}`"), place),
-                false => self.reads(path, format!("is read by port `{name}`"), place),
+                false => self.reads_input(path, name, place),
             }
         }
     }

@@ -94,6 +94,10 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
         }
         None => 0,
     };
+    if of_port.iface.is_some() {
+        // what finds no mbuf stays in the kernel's ring, but the longest must find some
+        return workers * MBUFS_A_WORKER + LONGEST_CHAIN + rings;
+    }
     let descriptors = u32::from(of_port.rxd).max(rings_of(of_port).1);
     u32::from(rx_queues) * descriptors + workers * MBUFS_A_WORKER + rings + of_port.resident
 }

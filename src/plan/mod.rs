@@ -18,6 +18,8 @@ pub mod diff;
 mod files;
 /// Names a text of commands.
 pub mod identity;
+/// Warns of interfaces that are shared, or not there.
+mod interfaces;
 /// Computes how many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub files: Arc<dyn Files>,
     /// Gives the hardware type (`ARPHRD_…`) of the kernel's interface that has this name, if one does.
     pub hardware_type: fn(&str) -> Option<u16>,
+    /// Gives the names of the kernel's interfaces; none where they are not known.
+    pub interfaces: fn() -> Vec<String>,
     pub names: Names,
 }
 
@@ -51,6 +53,7 @@ impl Surroundings {
             random: Random::drawn(),
             files: Arc::new(System),
             hardware_type: interface::hardware_type,
+            interfaces: interface::names,
             names: Names {
                 user: process::user_id,
                 group: process::group_id,
@@ -69,6 +72,7 @@ impl Surroundings {
             random: Random::known([0x5a; KEY_LEN]),
             files: Arc::new(InMemory::default()),
             hardware_type: |_| None,
+            interfaces: Vec::new,
             names: Names {
                 user: |name| Ok((name == "root").then_some(0)),
                 group: |name| Ok((name == "root").then_some(0)),

@@ -206,9 +206,25 @@ pub struct PortPlan {
     pub resident: u32,
     /// The capture that the port is, in place of a device.
     pub replay: Option<ReplayPlan>,
+    /// The kernel's interface that the port is, in place of a device.
+    pub iface: Option<IfacePlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
     pub is_stopped: bool,
     pub uses: PortUse,
+}
+
+/// `iface:IF`; how many receive queues it has says the port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IfacePlan {
+    pub interface: String,
+    /// Frames that this machine sends by the interface are received too.
+    pub takes_outgoing: bool,
+    /// Offloads that change frames are switched off for as long as the port is there.
+    pub ends_offloads: bool,
+    /// Times are the NIC's own.
+    pub wants_nic_times: bool,
+    /// Bytes of each receive queue's ring.
+    pub ring_bytes: u64,
 }
 
 /// The clock that the times of a port's packets are of. Times of different clocks are not compared.
@@ -234,6 +250,11 @@ impl TimeBase {
 }
 
 impl PortPlan {
+    /// Returns whether DPDK drives it: it is neither a replay nor an interface of Tapline's own.
+    pub fn is_ethdev(&self) -> bool {
+        self.replay.is_none() && self.iface.is_none()
+    }
+
     /// Returns whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and
     /// over.
     pub fn reads_capture(&self) -> bool {

@@ -9,5 +9,7 @@ mod copies;
 mod faults;
 /// The pages of the guide that need interfaces.
 mod guide;
+/// Interfaces of the kernel as ports of Tapline's own.
+mod interfaces;
 /// Tools on veth pairs, heartbeats through a bridge, echoes to the kernel.
 mod tools;

@@ -37,8 +37,9 @@ fn out(lab: &Lab, name: &str) -> Vec<Vec<u8>> {
 #[test]
 fn every_file_checks_without_a_warning_and_begins_with_a_comment() {
     let lab = Lab::new();
-    // files of the demo go there
+    // files of the demo go there, beside the capture that it reads
     std::fs::create_dir(lab.path("demo-out")).expect("a writable folder");
+    lab.write("demo-out/traffic.pcap", tapline_traffic::office().to_pcap());
     let mut count = 0;
     for entry in folder().read_dir().expect("the pipelines folder").flatten() {
         let path = entry.path();

@@ -100,6 +100,20 @@ events! {
         /// They are cut; else they may be lost.
         are_cut: bool,
     },
+    /// A driver changes frames of its port's kernel interface, and loses some, without a word.
+    FramesChanged = "frames_changed" { port: String, interface: String, driver: String, },
+    /// Offloads change frames of a port's kernel interface before they are received.
+    OffloadsOn = "offloads_on" {
+        port: String,
+        /// The interface that has them.
+        interface: String,
+        /// The port's, where the one that has them is its far end.
+        far_end_of: Option<String>,
+        /// The words that ethtool has for them.
+        offloads: Vec<String>,
+    },
+    /// The far end of a port's kernel interface is in another network namespace, and may have offloads that change frames.
+    FarEndUnseen = "far_end_unseen" { port: String, interface: String, },
     /// net_pcap writes to a pipe, and does not notice when its reader goes.
     PipeUnwatched = "pipe_unwatched" { port: String, path: String, },
     /// A driver does not set the links of a wire's ports.
@@ -352,6 +366,9 @@ impl Event {
             Event::FlowsSplit { .. }
             | Event::PathTooWide { .. }
             | Event::FramesTooLong { .. }
+            | Event::FramesChanged { .. }
+            | Event::OffloadsOn { .. }
+            | Event::FarEndUnseen { .. }
             | Event::PipeUnwatched { .. }
             | Event::LinksNotPropagated { .. }
             | Event::DpdkLogged { .. }
@@ -410,6 +427,9 @@ impl Event {
             Event::DpdkLogged { .. } => "dpdk".to_owned(),
             Event::FlowsSplit { port, .. }
             | Event::FramesTooLong { port, .. }
+            | Event::FramesChanged { port, .. }
+            | Event::OffloadsOn { port, .. }
+            | Event::FarEndUnseen { port, .. }
             | Event::PipeUnwatched { port, .. }
             | Event::PortChanged { port, .. }
             | Event::MtuChanged { port, .. }
@@ -463,7 +483,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of the start.
+    /// Writes an event of the start: of memory, lcores and devices.
     fn write_start(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::OrdinaryPages { free_mib, needed_mib, pages } => write!(
@@ -515,6 +535,17 @@ impl Event {
                 f,
                 "tool {tool}: port {port} has an MTU of {mtu}, and its path is taken to carry {path_mtu}; use mtu {mtu}"
             ),
+            Event::LinksNotPropagated { wire, error } => {
+                write!(f, "wire {wire}: links are not propagated: {error}")
+            }
+            Event::DpdkLogged { line } => write!(f, "dpdk: {line}"),
+            _ => self.write_frames(f),
+        }
+    }
+
+    /// Writes an event of what drivers and interfaces do to frames.
+    fn write_frames(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Event::FramesTooLong { port, interface, mtu, driver, most_mtu, are_cut } => {
                 let fate = if *are_cut {
                     "cuts frames above it without a word"
@@ -524,18 +555,45 @@ impl Event {
                 write!(
                     f,
                     "port {port}: {interface} has an MTU of {mtu}, and {driver} takes {most_mtu}: it {fate}; use mtu {most_mtu}, or attach \
-                     {interface} by net_pcap"
+                     iface:{interface}"
                 )
             }
+            Event::FramesChanged { port, interface, driver } => write!(
+                f,
+                "port {port}: {driver} joins IP fragments and loses those that lack others, makes every VLAN tag's type 0x8100, cuts long \
+                 frames and has no times, all without a word; attach iface:{interface}"
+            ),
+            Event::OffloadsOn { port, interface, far_end_of, offloads } => {
+                write!(f, "port {port}: {interface}")?;
+                if let Some(near) = far_end_of {
+                    write!(f, ", the far end of {near},")?;
+                }
+                let has = |words: &[&str]| offloads.iter().any(|offload| words.contains(&offload.as_str()));
+                let facts = [
+                    (has(&["gro", "lro"]), "joins segments"),
+                    (has(&["tso", "gso"]), "leaves segments uncut"),
+                    (has(&["tx"]), "leaves checksums out"),
+                ];
+                let facts: Vec<&str> =
+                    facts.iter().filter_map(|&(is_so, fact)| is_so.then_some(fact)).collect();
+                write!(
+                    f,
+                    " {}, so frames are not as they are on a wire; switch it off: ethtool -K {interface}",
+                    facts.join(" and ")
+                )?;
+                offloads.iter().try_for_each(|offload| write!(f, " {offload} off"))?;
+                f.write_str("; or say offloads=off behind the interface")
+            }
+            Event::FarEndUnseen { port, interface } => write!(
+                f,
+                "port {port}: the far end of {interface} is in another network namespace, where it may leave segments uncut and checksums \
+                 out; switch that off there: ethtool -K INTERFACE tso off gso off tx off"
+            ),
             Event::PipeUnwatched { port, path } => write!(
                 f,
                 "port {port}: net_pcap does not notice when {path}, a pipe, is not read any more, and counts what is lost as sent; a tool \
                  with `capture {path}` does notice"
             ),
-            Event::LinksNotPropagated { wire, error } => {
-                write!(f, "wire {wire}: links are not propagated: {error}")
-            }
-            Event::DpdkLogged { line } => write!(f, "dpdk: {line}"),
             _ => self.write_change(f),
         }
     }
@@ -563,7 +621,7 @@ impl Event {
             Event::FramesCut { port, driver, bytes } => write!(
                 f,
                 "port {port}: the driver {driver} cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
-                 what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
+                 what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it as iface:IFACE"
             ),
             Event::NextHopResolved { next_hop, mac, .. } => write!(f, "next hop {next_hop} is at {mac}"),
             Event::NextHopMoved { next_hop, from, to, .. } => {

@@ -386,7 +386,7 @@ words! {
         Nic = "nic",
         /// The capture that is replayed.
         File = "file",
-        /// The kernel, by libpcap.
+        /// The kernel.
         Kernel = "kernel",
         /// Our clock at the poll that received them.
         Poll = "poll",

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::attach_advice;
 use super::driver::{Devargs, Driver};
 use super::error::{Error, check, or_fault, take_log};
 use super::kernel_drops::Missed;
@@ -146,11 +147,12 @@ fn probe(what: &str, devargs: &Devargs) -> Result<EthdevId, Error> {
             // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the same
             // number
             let is_taken = error.to_string().contains("PACKET_FANOUT");
-            let remedy = format!("check the devargs `{devargs}`");
+            let logged = error.log.join("; ");
             error.remedy(if is_taken {
                 "another process has the same fanout number by chance: start again".to_owned()
             } else {
-                remedy
+                attach_advice::advice(devargs, &logged)
+                    .unwrap_or_else(|| format!("check the devargs `{devargs}`"))
             })
         })?;
     } else if !devargs.text().contains(':') {

@@ -33,6 +33,8 @@ pub struct Driver {
     /// they are received, and are not sent; what fits is less by the headers of a slot, which `receive::af_packet_cut` and
     /// `egress::mtu` of the data path know. A driver that cuts frames by another rule needs a field of its own.
     pub tpacket_slot: Option<u32>,
+    /// It joins IP fragments, loses those that lack others, and gives every VLAN tag the type 0x8100.
+    pub changes_frames: bool,
     /// The kernel's counter of what the driver lost without counting it.
     pub kernel_counter: KernelCounter,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
@@ -93,6 +95,7 @@ const PLAIN: Driver = Driver {
     own_rings: None,
     takes: Takes::All,
     tpacket_slot: None,
+    changes_frames: false,
     kernel_counter: KernelCounter::None,
     by_libpcap: false,
     pairs_queues: false,
@@ -107,7 +110,18 @@ const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mb
 
 /// The drivers that Tapline knows. A row says how its driver differs from `PLAIN`; a virtual device of a driver that has none is
 /// attached all the same, and taken for one that differs in nothing.
-pub static DRIVERS: [Driver; 7] = [
+pub static DRIVERS: [Driver; 8] = [
+    // no driver of DPDK's: `iface:IF`, which Tapline receives from and sends to itself
+    Driver {
+        name: "iface:",
+        arguments: &["iface", "queues", "outgoing", "offloads", "time", "buffer"],
+        interfaces: &["iface"],
+        links: &["iface"],
+        copies_packets: true,
+        joins_segments: true,
+        takes: KERNEL,
+        ..PLAIN
+    },
     Driver {
         name: "net_pcap",
         arguments: &[
@@ -155,6 +169,8 @@ pub static DRIVERS: [Driver; 7] = [
         copies_packets: true,
         takes: KERNEL,
         tpacket_slot: Some(2048),
+        // its fanout group is of PACKET_FANOUT_FLAG_DEFRAG; `eth_af_packet_rx` calls rte_vlan_insert, which knows one type
+        changes_frames: true,
         kernel_counter: KernelCounter::PacketSockets,
         ..PLAIN
     },
@@ -280,10 +296,17 @@ impl Devargs {
         self.text.split(',').skip(1)
     }
 
-    /// Gives the arguments that have a value, in their order.
+    /// Gives the arguments that have a value, in their order. The interface of `iface:IF` is one: its first.
     pub fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
-        self.words()
-            .filter_map(|word| word.split_once('=').map(|(name, value)| Argument { word, name, value }))
+        let device = self.written_device();
+        let interface =
+            device.strip_prefix("iface:").map(|value| Argument { word: device, name: "iface", value });
+        let words = self.words();
+        interface.into_iter().chain(
+            words.filter_map(|word| {
+                word.split_once('=').map(|(name, value)| Argument { word, name, value })
+            }),
+        )
     }
 
     /// Gives the value of an argument, the first where there are several.
@@ -390,6 +413,8 @@ mod tests {
             ("vdev:net_af_packet0,iface=eth0", Some("eth0")),
             ("net_pcap0,rx_iface=in,tx_iface=out", Some("out")),
             ("net_pcap0,rx_pcap=a.pcap", None),
+            ("iface:eth0", Some("eth0")),
+            ("iface:eth0.7,queues=2", Some("eth0.7")),
         ] {
             assert_eq!(Devargs::new(text).kernel_interface(), interface);
         }

@@ -2,12 +2,14 @@
 #![warn(clippy::too_many_lines)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
+mod attach_advice;
 pub mod clock;
 mod device;
 pub mod driver;
 pub mod eal;
 pub mod error;
 mod kernel_drops;
+mod kernel_tx;
 pub mod lcore;
 pub mod mbuf;
 pub mod mempool;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use dpdk_sys::rte_mbuf;
 
 use super::device::Started;
+use super::kernel_tx;
 use super::mbuf::field::{bytes_of, packet_len, prefetch_line};
 use super::{EthdevId, QueueId};
+use tapline_kernel::packet::Sender;
 
 /// The packets that went through a queue in one call.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -24,13 +26,14 @@ pub struct RxQueue {
     _started: Arc<Started>,
 }
 
-/// One transmit queue of a started port.
+/// One transmit queue of a started port, or a socket of the kernel's in its place.
 pub struct TxQueue {
     port: EthdevId,
     queue: QueueId,
     /// Apart, so that queues of which there are many stay small: most ask for nothing.
     special: Option<Box<Special>>,
-    _started: Arc<Started>,
+    /// `None`: there is no ethdev, and `special` has a socket.
+    _started: Option<Arc<Started>>,
 }
 
 /// The work that sending has beside handing packets over.
@@ -41,6 +44,8 @@ struct Special {
     written_len: Option<u32>,
     /// Bytes that the driver cut and nobody has counted.
     cut_bytes: u64,
+    /// A socket of the kernel's takes the packets, and no driver.
+    socket: Option<Sender>,
 }
 
 impl RxQueue {
@@ -89,10 +94,21 @@ impl TxQueue {
         prepares: bool,
         written_len: Option<u32>,
     ) -> Self {
-        let special = Special { prepares, written_len, cut_bytes: 0 };
+        let special = Special { prepares, written_len, cut_bytes: 0, socket: None };
         let is_special = prepares || written_len.is_some();
         let special = is_special.then(|| Box::new(special));
-        Self { port: started.id(), queue, special, _started: started }
+        Self { port: started.id(), queue, special, _started: Some(started) }
+    }
+
+    /// Makes a queue whose packets a socket of the kernel's takes.
+    pub fn to_kernel(socket: Sender) -> Self {
+        let special = Special { prepares: false, written_len: None, cut_bytes: 0, socket: Some(socket) };
+        Self {
+            port: EthdevId(u16::MAX),
+            queue: QueueId(0),
+            special: Some(Box::new(special)),
+            _started: None,
+        }
     }
 
     /// Bytes that the driver cut off packets since they were asked for last.
@@ -110,12 +126,16 @@ impl TxQueue {
     pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf], bytes: u64) -> Moved {
         // DPDK only reads the array (its parameter lacks a const)
         let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
-        // SAFETY: the queue was set up and the port started (`Started`).
-        let sent = match unsafe { tx_function(self.port.0, self.queue.0) } {
+        let function = match self.special {
+            // SAFETY: what has nothing special is of an ethdev: the queue was set up and the port started (`Started`).
+            None => unsafe { tx_function(self.port.0, self.queue.0) },
+            Some(_) => None,
+        };
+        let sent = match function {
             // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
             // reference to each mbuf.
-            Some((send, queue)) if self.special.is_none() => unsafe { send(queue, pointers, count) },
-            _ => self.send_otherwise(mbufs),
+            Some((send, queue)) => unsafe { send(queue, pointers, count) },
+            None => self.send_otherwise(mbufs),
         };
         let packets = usize::from(sent);
         if packets >= mbufs.len() {
@@ -128,6 +148,9 @@ impl TxQueue {
     /// For mbufs as in [`send`](Self::send).
     #[inline(never)]
     fn send_otherwise(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
+        if let Some(socket) = self.special.as_mut().and_then(|special| special.socket.as_mut()) {
+            return kernel_tx::send(socket, mbufs);
+        }
         let written_len = self.special.as_ref().and_then(|special| special.written_len);
         let Some(written_len) = written_len else { return self.send_all(mbufs) };
         let cut_bytes = |mbuf| packet_len(mbuf).saturating_sub(written_len);
@@ -147,7 +170,7 @@ impl TxQueue {
         mbufs.len() as u16
     }
 
-    /// For mbufs as in [`send`](Self::send).
+    /// For mbufs as in [`send`](Self::send), on a queue of an ethdev.
     fn send_all(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
         let (port, queue) = (self.port.0, self.queue.0);
         let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);

@@ -1,7 +1,9 @@
 //! Interfaces of the kernel. It is asked of the network namespace that Tapline is in; /sys/class/net may show another one's.
 //! # Source
-//! netdevice(7): SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR.
+//! netdevice(7): SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFMTU. Linux,
+//! Documentation/networking/timestamping.rst: SIOCSHWTSTAMP.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -28,6 +30,57 @@ impl Index {
         netdevice::name_to_index(any_socket()?, name).ok().map(Self)
     }
 
+    /// Gives the number, as the kernel's structures have it.
+    pub(crate) fn number(self) -> libc::c_int {
+        self.0 as libc::c_int
+    }
+
+    /// Gives the index that is the kernel's `number`.
+    pub(crate) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Gives the interface's name of this moment, if it is there.
+    pub fn name(self) -> Option<String> {
+        netdevice::index_to_name(any_socket()?, self.0).ok()
+    }
+
+    /// Gives the interface's MTU of this moment.
+    pub fn mtu(self) -> Option<u32> {
+        let answer = ask(&any_socket()?, libc::SIOCGIFMTU, request_for(&self.name()?)?)?;
+        // SAFETY: the kernel answers SIOCGIFMTU in `ifru_mtu`; it is a number, for which any bytes are valid.
+        u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
+    }
+
+    /// Gives the interface's Ethernet address; that of a loopback interface is zeroes.
+    pub fn mac(self) -> Option<[u8; 6]> {
+        let answer = ask(&any_socket()?, libc::SIOCGIFHWADDR, request_for(&self.name()?)?)?;
+        // SAFETY: the kernel answers SIOCGIFHWADDR in `ifru_hwaddr`; it is numbers, for which any bytes are valid.
+        let data = unsafe { answer.ifr_ifru.ifru_hwaddr.sa_data };
+        let mut mac = [0; 6];
+        mac.iter_mut().zip(data).for_each(|(to, from)| *to = from as u8);
+        Some(mac)
+    }
+
+    /// Tells the NIC to stamp every frame that it receives.
+    ///
+    /// # Errors
+    /// If it cannot, or this process may not tell it to (CAP_NET_ADMIN).
+    pub(crate) fn stamp_all(self) -> io::Result<()> {
+        const HWTSTAMP_FILTER_ALL: libc::c_int = 1; // linux/net_tstamp.h
+        let gone = || io::Error::from(Errno::NODEV);
+        let (socket, name) = any_socket().zip(self.name()).ok_or_else(gone)?;
+        let mut request = request_for(&name).ok_or_else(gone)?;
+        let mut config = libc::hwtstamp_config { flags: 0, tx_type: 0, rx_filter: HWTSTAMP_FILTER_ALL };
+        request.ifr_ifru.ifru_data = (&raw mut config).cast();
+        // SAFETY: `socket` is open while it is borrowed; the kernel reads and writes one `ifreq` and the `hwtstamp_config` that it
+        // points to, during the call only.
+        match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSHWTSTAMP, &mut request) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Gives the state of the interface, whatever it is called by now.
     pub fn state(self) -> State {
         const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
@@ -52,13 +105,21 @@ pub fn hardware_type(name: &str) -> Option<u16> {
     Some(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
+/// Gives the names of all interfaces; none where the kernel does not say.
+pub fn names() -> Vec<String> {
+    // two lines of headings, then `NAME: NUMBERS`
+    let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let lines = table.lines().skip(2).filter_map(|line| line.split_once(':'));
+    lines.map(|(name, _)| name.trim().to_owned()).collect()
+}
+
 /// Opens a socket to ask by: any takes requests for interfaces.
-fn any_socket() -> Option<OwnedFd> {
+pub(crate) fn any_socket() -> Option<OwnedFd> {
     rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
 }
 
 /// Makes a request that names an interface; `None` where the name is longer than any.
-fn request_for(name: &str) -> Option<libc::ifreq> {
+pub(crate) fn request_for(name: &str) -> Option<libc::ifreq> {
     // SAFETY: `ifreq` is numbers, addresses and a null pointer, for all of which zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // its last byte stays zero
@@ -73,7 +134,7 @@ fn request_for(name: &str) -> Option<libc::ifreq> {
 
 /// Asks the kernel by `call`, one of netdevice(7) that only reads; `None` where it refuses.
 fn ask(socket: &OwnedFd, call: libc::c_ulong, mut request: libc::ifreq) -> Option<libc::ifreq> {
-    debug_assert!([libc::SIOCGIFFLAGS, libc::SIOCGIFHWADDR].contains(&call));
+    debug_assert!([libc::SIOCGIFFLAGS, libc::SIOCGIFHWADDR, libc::SIOCGIFMTU].contains(&call));
     // SAFETY: `socket` is open while it is borrowed; these calls read and write one `ifreq`, whose name ends in a zero, during the
     // call only, and follow no pointer in it.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), call, &mut request) };
@@ -89,6 +150,10 @@ mod tests {
         let index = Index::of("lo").expect("every namespace has a loopback");
         assert!([State::Running, State::Down].contains(&index.state()));
         assert_eq!(hardware_type("lo"), Some(libc::ARPHRD_LOOPBACK));
+        let mtu = std::fs::read_to_string("/sys/class/net/lo/mtu").expect("sysfs");
+        assert_eq!(index.mtu(), mtu.trim().parse().ok());
+        assert_eq!((index.name().as_deref(), index.mac()), (Some("lo"), Some([0; 6])));
+        assert!(names().iter().any(|name| name == "lo"));
     }
 
     #[test]

@@ -3,12 +3,16 @@
 
 /// The system's clock: who keeps it.
 pub mod clock;
+/// Offloads of interfaces.
+pub mod ethtool;
 /// Interfaces of the kernel: their indices, flags and hardware types.
 pub mod interface;
 /// Memory, open files, and files of a size: what the kernel lets this process have.
 pub mod limits;
 /// CPUs, pages and threads, as this process finds them.
 pub mod machine;
+/// Packet sockets: frames of one interface, received by rings and sent.
+pub mod packet;
 /// Who is at the other end of a Unix socket.
 pub mod peer;
 /// This process.

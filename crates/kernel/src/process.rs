@@ -1,14 +1,34 @@
 //! This process: who runs it, and its end without ceremony; the names of users and groups.
 //! # Source
-//! getuid(2), _exit(2), getpwuid_r(3), getpwnam_r(3), getgrgid_r(3), getgrnam_r(3).
+//! getuid(2), _exit(2), capget(2), getpwuid_r(3), getpwnam_r(3), getgrgid_r(3), getgrnam_r(3).
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 
+use rustix::thread::CapabilitySet;
+
 /// Returns the number of the user who runs this process.
 pub fn own_uid() -> u32 {
     rustix::process::getuid().as_raw()
+}
+
+/// A right that the kernel asks for (capabilities(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Right {
+    /// `CAP_NET_RAW`: packet sockets.
+    NetRaw,
+    /// `CAP_NET_ADMIN`: interfaces are made and set.
+    NetAdmin,
+}
+
+/// Returns whether the calling thread has a right; also where the kernel does not say.
+pub fn has_right(right: Right) -> bool {
+    let right = match right {
+        Right::NetRaw => CapabilitySet::NET_RAW,
+        Right::NetAdmin => CapabilitySet::NET_ADMIN,
+    };
+    rustix::thread::capabilities(None).map_or(true, |sets| sets.effective.contains(right))
 }
 
 /// Returns the number of the group that files of this process get.

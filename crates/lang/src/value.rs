@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::ast::edit::KeepPrefix;
 use super::ast::filter::FilterSource;
-use super::ast::port::{Device, Loops};
+use super::ast::port::{Device, Iface, Loops};
 use super::ast::rule::{RuleSource, Window};
 use super::ast::tool::{NextHop, Rotate};
 use super::ast::{Name, Ranges};
@@ -330,10 +330,13 @@ pub(crate) fn items(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
 
 /// The device of a port.
 pub(crate) fn device(text: &str) -> Value<Device> {
+    if let Some(interface) = text.strip_prefix("iface:") {
+        return iface(interface).map(Device::Iface);
+    }
     let Some(replay) = text.strip_prefix("replay:") else {
         return match text {
             "" => Err(Misread::expected(
-                "devargs such as net_pcap0,rx_pcap=FILE or 0000:01:00.0, or replay:FILE",
+                "iface:INTERFACE, a device such as 0000:01:00.0 or net_pcap0,rx_pcap=FILE, or replay:FILE",
             )),
             _ => Ok(Device::Devargs(text.into())),
         };
@@ -369,6 +372,67 @@ pub(crate) fn device(text: &str) -> Value<Device> {
         }
     }
     Ok(Device::Replay { path: path.into(), speed, loops, max_gap })
+}
+
+/// The longest name of an interface, in bytes (`IFNAMSIZ` less its zero).
+const LONGEST_INTERFACE: usize = 15;
+/// Sizes of a ring that can be asked for.
+const RING_BYTES: RangeInclusive<u64> = 256 << 10..=2 << 30;
+
+/// Reads the words behind `iface:`.
+fn iface(text: &str) -> Value<Iface> {
+    const PREFIX: usize = "iface:".len();
+    const KEYS: [&str; 5] = ["queues", "outgoing", "offloads", "time", "buffer"];
+    let mut items = items(text).map(|(part, item)| (part.start + PREFIX..part.end + PREFIX, item));
+    let name = items.next().map_or("", |(_, name)| name);
+    let is_name = !name.is_empty()
+        && name.len() <= LONGEST_INTERFACE
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if !is_name {
+        return Err(Misread::expected(
+            "iface:INTERFACE[,queues=N][,outgoing=on|off][,offloads=keep|off][,time=kernel|nic][,buffer=SIZE]",
+        ));
+    }
+    let mut iface = Iface {
+        interface: name.into(),
+        queues: 1,
+        takes_outgoing: false,
+        ends_offloads: false,
+        wants_nic_times: false,
+        ring_bytes: None,
+    };
+    for (part, item) in items {
+        let (key, value) = item.split_once('=').unwrap_or((item, ""));
+        let expected = |text: &str| Misread::expected(text).at(part.clone());
+        match (key, value) {
+            ("queues", _) => {
+                let queues = number(0..=64)(value);
+                iface.queues = queues.map_err(|_| expected("queues=N, N from 0 to 64; 0 only sends"))?;
+            }
+            ("outgoing", "on" | "off") => iface.takes_outgoing = value == "on",
+            ("outgoing", _) => return Err(expected("outgoing=on or outgoing=off")),
+            ("offloads", "keep" | "off") => iface.ends_offloads = value == "off",
+            ("offloads", _) => return Err(expected("offloads=keep or offloads=off")),
+            ("time", "kernel" | "nic") => iface.wants_nic_times = value == "nic",
+            ("time", _) => return Err(expected("time=kernel or time=nic")),
+            ("buffer", _) => {
+                let size = bytes(value).ok().filter(|size| RING_BYTES.contains(size));
+                let size =
+                    size.ok_or_else(|| expected("buffer=SIZE, from 256Ki to 2Gi, such as buffer=64Mi"))?;
+                iface.ring_bytes = Some(size);
+            }
+            _ => {
+                let misread = Misread::expected("queues, outgoing, offloads, time or buffer")
+                    .at(part.start..part.start + key.len());
+                return Err(match nearest(key, KEYS) {
+                    Some(near) => misread.help(format!("did you mean `{near}`?")),
+                    None => misread,
+                });
+            }
+        }
+    }
+    Ok(iface)
 }
 
 fn replay_speed(text: &str) -> Value<ReplaySpeed> {
@@ -685,6 +749,41 @@ mod tests {
             assert_eq!(max_gap(wrong), Err(Some(14..wrong.len())), "{wrong}");
         }
         assert_eq!(device("replay:a.pcap,lop=3").unwrap_err().part, Some(14..17));
+    }
+
+    #[test]
+    fn interfaces_have_their_words() {
+        let plain = Iface {
+            interface: "eth0.7".into(),
+            queues: 1,
+            takes_outgoing: false,
+            ends_offloads: false,
+            wants_nic_times: false,
+            ring_bytes: None,
+        };
+        assert_eq!(device("iface:eth0.7").ok(), Some(Device::Iface(plain.clone())));
+        assert_eq!(
+            device("iface:eth0.7,queues=4,outgoing=on,offloads=off,time=nic,buffer=64Mi").ok(),
+            Some(Device::Iface(Iface {
+                queues: 4,
+                takes_outgoing: true,
+                ends_offloads: true,
+                wants_nic_times: true,
+                ring_bytes: Some(64 << 20),
+                ..plain
+            }))
+        );
+        for (wrong, part) in [
+            ("iface:eth0,queus=2", Some(11..16)),
+            ("iface:eth0,queues=65", Some(11..20)),
+            ("iface:eth0,outgoing", Some(11..19)),
+            ("iface:eth0,buffer=4k", Some(11..20)),
+            ("iface:", None),
+            ("iface:an/eth0", None),
+            ("iface:a-name-longer-than-any", None),
+        ] {
+            assert_eq!(device(wrong).unwrap_err().part, part, "{wrong}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use tapline_datapath::copies::transport::Sequence;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_dpdk::mbuf::copy::{CopyPool, Offload};
 use tapline_dpdk::mempool::Mempool;
-use tapline_dpdk::port::Port;
 use tapline_dpdk::{Eal, LcoreId, lcore};
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -100,12 +99,13 @@ pub(in crate::broker) fn makers(
                 return None;
             }
             let port = match tool.output {
-                Output::Port(port) => ports[port].ethdev(),
+                Output::Port(port) => Some(&ports[port]),
                 Output::Capture | Output::Discard => None,
             };
             let mut transport = tool.copy.transport.clone();
-            transport.set_source(MacAddress(port.and_then(Port::mac).unwrap_or_default()));
+            transport.set_source(MacAddress(port.and_then(Device::mac).unwrap_or_default()));
             let offload = port
+                .and_then(Device::ethdev)
                 .filter(|port| port.info().udp_checksum_tx)
                 .and_then(|_| transport.leave_udp_checksum());
             Some(ToolMaker {
@@ -116,7 +116,7 @@ pub(in crate::broker) fn makers(
                 room: tool.copy.room,
                 hash: tool.copy.hash,
                 sequence: Arc::clone(sequence),
-                sends_chains: port.is_none_or(|port| port.info().multi_segment_tx),
+                sends_chains: port.and_then(Device::ethdev).is_none_or(|port| port.info().multi_segment_tx),
                 is_capture: tool.output == Output::Capture,
             })
         });

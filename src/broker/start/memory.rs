@@ -147,7 +147,7 @@ pub(in crate::broker) struct Pools {
 
 /// Returns whether a port receives into a pool with others of its socket.
 fn shares_pool(plan: &Plan, port: PortId) -> bool {
-    plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port].replay.is_none()
+    plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port].is_ethdev()
 }
 
 impl Pools {

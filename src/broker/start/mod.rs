@@ -42,8 +42,8 @@ use fixed::Fixed;
 use memory::{Pools, check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{LcoreRoles, place};
 use ports::{
-    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
-    start_one, untied_wires, wait_for_links,
+    attach, changed_frames, interface_mtu, long_frames, narrow_ports, pci_address,
+    set_replays_beside_each_other, start_one, untied_wires, wait_for_links,
 };
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
@@ -97,7 +97,7 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
         pci_devices: plan
             .ports
             .iter()
-            .filter(|port| port.replay.is_none())
+            .filter(|port| port.is_ethdev())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
         extra: run.eal(),
@@ -261,8 +261,9 @@ fn start_all(site: &Site<'_>) -> Result<(ById<PortId, ports::StartedPort>, Clock
 fn notes_of_ports(site: &Site<'_>, started: &mut ById<PortId, ports::StartedPort>) -> Vec<Event> {
     let notes = narrow_ports(site).into_iter();
     let notes = notes.chain(site.plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(site.plan.ports.iter().filter_map(changed_frames));
     let notes = notes.chain(site.plan.ports.iter().filter_map(pipe_note));
-    notes.chain(started.iter_mut().filter_map(|port| port.note.take())).collect()
+    notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes))).collect()
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.

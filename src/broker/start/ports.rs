@@ -9,6 +9,7 @@ use super::queues::SpareTxq;
 use crate::broker::Error;
 use crate::broker::clocks::{NicClock, PortClock};
 use crate::broker::device::Device;
+use crate::broker::iface_port::{IfacePort, Queues};
 use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
@@ -20,6 +21,7 @@ use tapline_datapath::ids::{PortId, WireId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::{ClockView, RxClock};
+use tapline_datapath::receive::iface::Iface;
 use tapline_datapath::receive::replay::{Progress, Replay};
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::Eal;
@@ -33,8 +35,8 @@ use tapline_packet::headers::ethernet;
 pub(in crate::broker) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<SpareTxq>>,
-    /// An event about it that the user should see.
-    pub note: Option<Event>,
+    /// Events about it that the user should see.
+    pub notes: Vec<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
     /// What its packets are timed by.
@@ -44,14 +46,21 @@ pub(in crate::broker) struct StartedPort {
 impl StartedPort {
     /// A port that was started before, whose transmit queues that no worker has are `spare`.
     pub(in crate::broker) fn kept(spare: Vec<Option<SpareTxq>>) -> Self {
-        Self { sources: Vec::new(), txqs: spare, note: None, gives_rss: false, clock: PortClock::Poll }
+        Self {
+            sources: Vec::new(),
+            txqs: spare,
+            notes: Vec::new(),
+            gives_rss: false,
+            clock: PortClock::Poll,
+        }
     }
 }
 
 pub(in crate::broker) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
-    match port.replay {
-        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
-        Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+    match (&port.replay, &port.iface) {
+        (Some(_), _) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+        (None, Some(iface)) => Ok(Device::Iface(Arc::new(IfacePort::find(&port.name, iface)?))),
+        (None, None) => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
     }
 }
 
@@ -66,6 +75,7 @@ pub(in crate::broker) fn start_one(
 ) -> Result<StartedPort, Error> {
     match (&site.ports[id], &site.plan.ports[id].replay) {
         (Device::Ethdev(port), _) => start_port(site, id, port, pools),
+        (Device::Iface(port), _) => start_iface(site, id, port),
         (Device::Replay { progress, .. }, replay) => start_replay(site, id, replay.as_ref(), progress),
     }
 }
@@ -85,7 +95,7 @@ fn start_replay(
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         let port = port_plan.name.clone();
-        return Err(Refusal::ReplayPoolTooSmall { port, mbufs: count, workers, least }.into());
+        return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
     let pool = Mempool::create(eal, &format!("replay-{}", site.attachments[id].0), count, None)?;
     let step_ns = plan.order_of(id);
@@ -95,10 +105,39 @@ fn start_replay(
     Ok(StartedPort {
         sources: vec![Source::Replay(Box::new(replay))],
         txqs: Vec::new(),
-        note: None,
+        notes: Vec::new(),
         gives_rss: false,
         clock: PortClock::Given(TimeSource::File),
     })
+}
+
+fn start_iface(site: &Site<'_>, id: PortId, port: &IfacePort) -> Result<StartedPort, Error> {
+    let Site { eal, plan, roles, .. } = *site;
+    let port_plan = &plan.ports[id];
+    let mut started = StartedPort::kept(Vec::new());
+    let Some(iface) = &port_plan.iface else { return Ok(started) };
+    started.clock =
+        PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel });
+    let count = memory::port_pool(site.run(), id);
+    let least = memory::receive_need(plan, id, port_plan.rxq.unwrap_or(1));
+    let least = least.saturating_add(memory::wire_reserve(plan, id));
+    if port_plan.rxq != Some(0) && count < least {
+        let (port, workers) = (port.name().to_owned(), roles.lcores.len());
+        return Err(Refusal::OwnPoolTooSmall { port, mbufs: count, workers, least }.into());
+    }
+    // as of a port that DPDK drives, one is there for tools that come
+    let tx_queues = tx_queues(site, id, u16::MAX);
+    let Queues { rings, txqs, warnings } = port.start(port_plan, iface, tx_queues.into())?;
+    if !rings.is_empty() {
+        let pool = Mempool::create(eal, &format!("iface-{}", site.attachments[id].0), count, None)?;
+        started.sources.extend(rings.into_iter().map(|(ring, counts)| {
+            let pool = Arc::clone(&pool);
+            Source::Iface(Box::new(Iface::new(ring, pool, counts, iface.wants_nic_times)))
+        }));
+    }
+    started.txqs.extend(txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))));
+    started.notes = warnings;
+    Ok(started)
 }
 
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
@@ -117,7 +156,11 @@ fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
 /// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
 pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     let other = site.plan.port_beyond(id)?;
-    let offered = site.ports[other].ethdev()?.info().max_tx_queues;
+    let offered = match &site.ports[other] {
+        Device::Ethdev(port) => port.info().max_tx_queues,
+        Device::Iface(_) => u16::MAX,
+        Device::Replay { .. } => return None,
+    };
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
@@ -182,7 +225,7 @@ fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools) -> Re
     Ok(StartedPort {
         sources: sources.collect(),
         txqs: txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))).collect(),
-        note,
+        notes: note.into_iter().collect(),
         gives_rss,
         clock: match clock {
             ChosenClock::Poll => PortClock::Poll,
@@ -274,7 +317,7 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<Event> {
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<Event> {
     let interface = port.devargs.argument("iface")?;
-    if port.replay.is_some() || port.rxq == Some(0) {
+    if !port.is_ethdev() || port.rxq == Some(0) {
         return None;
     }
     let mtu = mtu_of(interface)?;
@@ -291,6 +334,16 @@ pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<Event> {
         driver: (*driver).to_owned(),
         most_mtu,
         are_cut,
+    })
+}
+
+/// A warning where a port's driver changes what comes by its kernel interface.
+pub(in crate::broker) fn changed_frames(port: &PortPlan) -> Option<Event> {
+    let driver = port.devargs.driver().filter(|driver| driver.changes_frames && port.rxq != Some(0))?;
+    Some(Event::FramesChanged {
+        port: port.name.clone(),
+        interface: port.devargs.kernel_interface()?.to_owned(),
+        driver: driver.name.to_owned(),
     })
 }
 
@@ -332,7 +385,7 @@ pub(in crate::broker) fn untied_wires(
         let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
         let is_asked = wire.propagates_link && comes(id);
         let Some(error) = is_asked.then(failed).flatten() else { return false };
-        notes.push(Event::LinksNotPropagated { wire: wire.name.clone(), error: error.to_string() });
+        notes.push(Event::LinksNotPropagated { wire: wire.name.clone(), error });
         true
     });
     is_untied.collect()
@@ -359,6 +412,9 @@ pub(in crate::broker) fn wait_for_links(
 
 /// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
 pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
+    if let Device::Iface(port) = device {
+        return port.mtu();
+    }
     // what is made anew under its name is another interface
     let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = plan.devargs.argument("iface").or_else(|| plan.devargs.argument("tx_iface"));

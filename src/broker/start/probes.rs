@@ -18,7 +18,6 @@ use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::mbuf::MbufQueue;
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::mempool::Mempool;
-use tapline_dpdk::port::Port;
 use tapline_dpdk::{lcore, ring};
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -61,7 +60,7 @@ const PROBE_WORDS: u64 = 2 << 32;
 /// The heartbeats and echoes of all tools whose ports are not stopped.
 pub(in crate::broker) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
     let Site { plan, ports, .. } = *site;
-    let mac_of = |port: PortId| MacAddress(ports[port].ethdev().and_then(Port::mac).unwrap_or_default());
+    let mac_of = |port: PortId| MacAddress(ports[port].mac().unwrap_or_default());
     let mut probes = Vec::new();
     for (id, tool) in plan.tools.entries() {
         let Output::Port(port) = tool.output else { continue };
@@ -101,12 +100,12 @@ pub(in crate::broker) fn neighbourhoods(
 ) -> Result<Vec<Neighbourhood>, Error> {
     let mut neighbourhoods = Vec::new();
     for (id, local_frames) in site.plan.ports.ids().zip(local_frames) {
-        let Some(port) = site.ports[id].ethdev() else { continue };
+        let Some(mac) = site.ports[id].mac() else { continue };
         let has_frames =
             site.plan.is_tunnel_port(id) && local_frames.is_some() || site.plan.sends_heartbeats(id);
         let outbox = if has_frames && !has_outbox(id) { outbox(site, id, ways)? } else { None };
         if local_frames.is_some() || outbox.is_some() || has_outbox(id) {
-            neighbourhoods.push(neighbourhood(site.plan, id, port, local_frames, outbox));
+            neighbourhoods.push(neighbourhood(site.plan, id, MacAddress(mac), local_frames, outbox));
         }
     }
     Ok(neighbourhoods)
@@ -136,11 +135,10 @@ fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>
 fn neighbourhood(
     plan: &Plan,
     id: PortId,
-    port: &Port,
+    mac: MacAddress,
     local_frames: Option<Arc<LocalFrames>>,
     outbox: Option<Outbox>,
 ) -> Neighbourhood {
-    let mac = MacAddress(port.mac().unwrap_or_default());
     let tools = plan.ports[id].uses.tools.iter();
     let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tools
         .filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref().map(|tunnel| (tool, tunnel)))

@@ -164,7 +164,7 @@ pub(in crate::broker) fn intakes(
         let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
-        let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
+        let can_wait = port_plan.is_ethdev() && port_plan.devargs.can_wait();
         let mut pollers = roles.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
             pollers.sort_by_key(|&worker| queues_of(&polled[worker]));
@@ -210,8 +210,11 @@ fn queues_of(polled: &[PolledPort]) -> usize {
 
 /// Gives what the packets of a port that is spread carry their times in, if somebody may ask for them.
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
-    let is_timed =
-        |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
+    let is_timed = |source: &Source| match source {
+        Source::Queue { clock, .. } => !matches!(clock, RxClock::Poll),
+        Source::Iface(_) => true,
+        Source::Replay(_) | Source::Ring { .. } => false,
+    };
     if site.run().wants_stamps(id) || site.run().may_need_time(id) && sources.iter().any(is_timed) {
         return Ok(Some(RingTimes { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
     }

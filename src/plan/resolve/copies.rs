@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Resolver;
 use super::definitions::{Definitions, Port};
+use super::port::only_sends;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 use tapline_api::words::{Granularity, HashKind, Oversize, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
@@ -277,7 +278,7 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::warning(span, message).label("`next-hop MAC` gives them an address"));
             return NextHopPlan::Mac(MacAddress::BROADCAST);
         }
-        if port.options.iter().any(|option| option.value == PortOption::Rxq(0)) {
+        if only_sends(port) {
             let message = format!("port `{name}` has no receive queue to hear who answers for {address}");
             self.error(
                 Diagnostic::error(span, message)

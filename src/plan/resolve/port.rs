@@ -7,7 +7,7 @@ use super::definitions::{Definitions, Port};
 use super::{Resolver, first_word};
 use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
 use crate::plan::files::part_of;
-use crate::plan::value::{PortPlan, PortUse};
+use crate::plan::value::{IfacePlan, PortPlan, PortUse};
 use tapline_api::values::ReplaySpeed;
 use tapline_datapath::receive::replay;
 use tapline_datapath::receive::tunnel_match::Terminator;
@@ -23,24 +23,28 @@ use tapline_lang::files::Unreadable;
 
 impl<'a> Resolver<'a> {
     pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
-        let (devargs, replay) = match &port.device.value {
-            Device::Devargs(devargs) => (Devargs::new(devargs), None),
+        let as_written = || Devargs::new(port.device.value.to_string());
+        let (devargs, replay, iface) = match &port.device.value {
+            Device::Devargs(devargs) => (Devargs::new(devargs), None, None),
             Device::Replay { path, speed, loops, max_gap } => {
                 let replay = self.replay(port, path, *speed, *loops, *max_gap);
-                (Devargs::new(port.device.value.to_string()), Some(replay))
+                (as_written(), Some(replay), None)
             }
+            Device::Iface(iface) => (as_written(), None, Some(iface)),
         };
         self.check_device(port, &devargs, definitions);
         let mut plan = PortPlan {
             name: port.name.value.clone(),
             resident: resident_packets(&devargs, &*self.surroundings.files),
             devargs,
-            rxq: replay.is_some().then_some(1),
+            rxq: replay.is_some().then_some(1).or(iface.map(|iface| iface.queues)),
             txq: replay.is_some().then_some(0),
             replay,
             terminators: Vec::new(),
-            rxd: 1024,
-            txd: 1024,
+            // the kernel's rings hold no mbufs
+            rxd: if iface.is_some() { 0 } else { 1024 },
+            txd: if iface.is_some() { 0 } else { 1024 },
+            iface: iface.map(iface_plan),
             mtu: None,
             is_promiscuous: true,
             is_stopped: port.is_stopped,
@@ -48,15 +52,10 @@ impl<'a> Resolver<'a> {
             uses: PortUse::default(),
         };
         for option in &port.options {
-            if plan.replay.is_some()
-                && !matches!(option.value, PortOption::Terminate(_) | PortOption::Lcores(_))
-            {
+            if let Some(expected) = misplaced(&plan, &option.value) {
                 let word = first_word(self.sources().text(option.span)).to_owned();
                 let message = format!("`{word}` does not apply to port `{}`", port.name.value);
-                self.error(
-                    Diagnostic::error(option.span, message)
-                        .label("expected nothing of the kind: a replay has no queues"),
-                );
+                self.error(Diagnostic::error(option.span, message).label(expected));
                 continue;
             }
             match &option.value {
@@ -81,21 +80,36 @@ impl<'a> Resolver<'a> {
             definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
                 match &other.device.value {
                     Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
+                    Device::Iface(other) => device.strip_prefix("iface:") == Some(&*other.interface),
                     Device::Replay { .. } => false,
                 }
             });
         if let Some(twin) = twin {
             let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
+            let label = match &port.device.value {
+                Device::Iface(_) => {
+                    "expected one port, which has all that comes by the interface: say `queues=N` for more queues"
+                }
+                _ => "expected a device of its own, such as net_pcap0, net_pcap1",
+            };
+            self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
+        if matches!(port.device.value, Device::Devargs(_))
+            && devargs.driver().is_none()
+            && (self.surroundings.hardware_type)(device).is_some()
+        {
+            let message = format!("`{device}` is an interface of the kernel, and no device of DPDK's");
             self.error(
                 Diagnostic::error(port.device.span, message)
-                    .label("expected a device of its own, such as net_pcap0, net_pcap1"),
+                    .label(format!("expected `iface:{device}`"))
+                    .help(format!("write: port attach {} iface:{device}", port.name.value)),
             );
         }
         if let Some(message) = oversized_packets(devargs) {
             let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
             self.error(Diagnostic::error(port.device.span, message).label(label));
         }
-        if matches!(port.device.value, Device::Devargs(_))
+        if !matches!(port.device.value, Device::Replay { .. })
             && let Some(foreign) = foreign_frames(devargs, self.surroundings)
         {
             let mut whole = port.device.span;
@@ -175,6 +189,37 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Gives the words for what a port takes in place of an option that it does not take.
+fn misplaced(plan: &PortPlan, option: &PortOption) -> Option<&'static str> {
+    let is_of_device = match option {
+        PortOption::Terminate(_) | PortOption::Lcores(_) => return None,
+        PortOption::Rxq(_) | PortOption::Txq(_) | PortOption::Rxd(_) | PortOption::Txd(_) => true,
+        PortOption::Mtu(_) | PortOption::Promiscuous(_) => false,
+    };
+    if plan.replay.is_some() {
+        Some("expected nothing of the kind: a replay has no queues")
+    } else if plan.iface.is_some() && is_of_device {
+        Some(
+            "expected `queues=N` behind the interface, 0 for a port that only sends: `iface:eth0,queues=2`",
+        )
+    } else {
+        None
+    }
+}
+
+/// Bytes of a ring where they are not said: 256 blocks of the kernel's, each of which may hold one frame that came alone.
+const RING_BYTES: u64 = 32 << 20;
+
+fn iface_plan(iface: &ast::port::Iface) -> IfacePlan {
+    IfacePlan {
+        interface: iface.interface.clone(),
+        takes_outgoing: iface.takes_outgoing,
+        ends_offloads: iface.ends_offloads,
+        wants_nic_times: iface.wants_nic_times,
+        ring_bytes: iface.ring_bytes.unwrap_or(RING_BYTES),
+    }
+}
+
 fn terminator(terminate: &ast::port::Terminate) -> Terminator {
     Terminator {
         kind: terminate.tunnel.value,
@@ -187,6 +232,12 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
             .collect(),
         udp_port: terminate.udp_port.as_ref().map(|port| port.value),
     }
+}
+
+/// Returns whether it is said of a port that it receives nothing.
+pub(super) fn only_sends(port: &Port<'_>) -> bool {
+    port.options.iter().any(|option| option.value == PortOption::Rxq(0))
+        || matches!(&port.device.value, Device::Iface(iface) if iface.queues == 0)
 }
 
 /// Returns whether a port is a replay that waits for captures.

@@ -5,6 +5,7 @@
 use super::Resolver;
 use super::copies::only_writes_a_file;
 use super::definitions::{Definitions, Port};
+use super::port::only_sends;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
 use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
@@ -13,7 +14,7 @@ use tapline_datapath::copies::transport::Transport;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast::Name;
-use tapline_lang::ast::port::{Device, PortOption};
+use tapline_lang::ast::port::Device;
 use tapline_lang::ast::tool::Probe;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
@@ -137,7 +138,7 @@ fn spec(probe: &Probe) -> ProbeSpec {
 fn deafness(port: &Port<'_>) -> Option<&'static str> {
     if matches!(port.device.value, Device::Replay { .. }) {
         Some("is a replay")
-    } else if port.options.iter().any(|option| option.value == PortOption::Rxq(0)) {
+    } else if only_sends(port) {
         Some("has no receive queue")
     } else {
         only_writes_a_file(&port.device.value).then_some("only writes a file")

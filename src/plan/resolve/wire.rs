@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use super::definitions::{Definitions, Port, Wire, names_of};
+use super::port::only_sends;
 use crate::plan::value::WirePlan;
 use tapline_api::words::NameKind;
 use tapline_lang::ast::Name;
@@ -57,11 +58,12 @@ impl<'a> Resolver<'a> {
                     .label("expected on a port that is no side of a wire"),
             );
         }
-        for (lack, queues, expected) in [
-            (PortOption::Rxq(0), "receive", "expected a port with rxq 1 or more"),
-            (PortOption::Txq(0), "transmit", "expected a port with txq 1 or more"),
+        let cannot_send = port.options.iter().any(|said| said.value == PortOption::Txq(0));
+        for (is_lacking, queues, expected) in [
+            (only_sends(port), "receive", "expected a port with rxq 1 or more"),
+            (cannot_send, "transmit", "expected a port with txq 1 or more"),
         ] {
-            if port.options.iter().any(|said| said.value == lack) {
+            if is_lacking {
                 let message = format!("port `{}` has no {queues} queue", side.value);
                 self.error(Diagnostic::error(side.span, message).label(expected));
             }

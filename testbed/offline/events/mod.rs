@@ -41,6 +41,12 @@ fn of_the_start() -> Vec<Event> {
         most_mtu: 2034,
         are_cut,
     };
+    let offloads = |far_end_of: Option<&str>, words: &[&str]| Event::OffloadsOn {
+        port: text("span0"),
+        interface: text("eth1"),
+        far_end_of: far_end_of.map(text),
+        offloads: words.iter().map(|word| text(word)).collect(),
+    };
     vec![
         Event::OrdinaryPages { free_mib: 0, needed_mib: 301, pages: 151 },
         placed(&[], &[], &[0]),
@@ -59,6 +65,10 @@ fn of_the_start() -> Vec<Event> {
         Event::PipeUnwatched { port: text("ids0"), path: text("ids.fifo") },
         Event::LinksNotPropagated { wire: text("w0"), error: text("port a: not supported") },
         Event::DpdkLogged { line: text("EAL: it is \"so\"") },
+        Event::FramesChanged { port: text("tap0"), interface: text("eth1"), driver: text("net_af_packet") },
+        offloads(None, &["gro", "lro"]),
+        offloads(Some("eth0"), &["tso", "gso", "tx"]),
+        Event::FarEndUnseen { port: text("span0"), interface: text("eth1") },
     ]
 }
 

@@ -22,6 +22,7 @@ port attach a net_null4
 port attach b net_null5
 port attach c net_null6
 port attach rep replay:in.pcap
+port attach span iface:eth7
 tool create t0 port out
 tool create t1 port out
 tool create cap capture a.pcap
@@ -80,6 +81,15 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         "replay:in.pcap,speed=max",
         &["port rep is recreated (speed): PortInterrupted", "tool cap is changed (health): Nothing"],
     ),
+    ("iface:eth7", "iface:eth8", &["port span is recreated (device): PortInterrupted"]),
+    ("iface:eth7", "iface:eth7,queues=2", &["port span is changed (queues): PortInterrupted"]),
+    ("iface:eth7", "iface:eth7,outgoing=on", &["port span is recreated (outgoing): PortInterrupted"]),
+    ("iface:eth7", "iface:eth7,offloads=off", &["port span is recreated (offloads): PortInterrupted"]),
+    ("iface:eth7", "iface:eth7,time=nic", &["port span is recreated (time): PortInterrupted"]),
+    ("iface:eth7", "iface:eth7,buffer=64Mi", &["port span is recreated (buffer): PortInterrupted"]),
+    // the size that it has where none is said
+    ("iface:eth7", "iface:eth7,buffer=32Mi", &[]),
+    ("iface:eth7", "iface:eth7 promiscuous off", &["port span is changed (promiscuous): Nothing"]),
     ("t0 port out", "t0 port idle", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 discard", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 port out queue 9", &["tool t0 is changed (queue): Swap"]),

@@ -23,6 +23,17 @@ fn a_link_that_flaps_costs_its_own_copies_alone() {
     flap('f', ROUND_TRIP);
 }
 
+/// The same by ports of Tapline's own.
+fn round_trip_by_iface() -> String {
+    let by_iface = ROUND_TRIP.replace("net_af_packet0,iface=near rxq 0", "iface:near,queues=0");
+    by_iface.replace("net_af_packet1,iface=far txq 0", "iface:far")
+}
+
+#[test]
+fn a_link_that_flaps_costs_its_own_copies_alone_under_iface() {
+    flap('i', &round_trip_by_iface());
+}
+
 #[test]
 fn a_link_that_flaps_under_af_xdp_costs_its_own_copies_alone() {
     // the driver wants as many receive as transmit queues
@@ -400,11 +411,21 @@ fn interfaces_that_are_made_anew_under_their_names_stay_down_under_net_pcap() {
 }
 
 #[test]
+fn interfaces_that_are_made_anew_under_their_names_stay_down_under_iface() {
+    make_anew('j', &round_trip_by_iface());
+}
+
+#[test]
 fn interfaces_that_are_taken_away_leave_the_rest_running() {
-    let Some(pair) = Pair::new('g') else { return };
+    take_away('g', ROUND_TRIP);
+    take_away('h', &round_trip_by_iface());
+}
+
+fn take_away(letter: char, pipeline: &str) {
+    let Some(pair) = Pair::new(letter) else { return };
     let bench = Bench::inside(&pair.far);
     flows(&bench);
-    let mut prompt = bench.start(ROUND_TRIP);
+    let mut prompt = bench.start(pipeline);
     prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
     pair.delete();
     let gone = prompt.wait_for_state("out", "down");

@@ -35,9 +35,19 @@ fn change_mtu(pair: &Pair, prompt: &mut Prompt<'_>, mtu: u32) {
 
 #[test]
 fn frames_are_judged_by_the_mtu_of_the_moment() {
+    judge_by_mtu('m', ["net_pcap0,iface=food txq 0", "net_pcap1,iface=near rxq 0"]);
+}
+
+#[test]
+fn frames_are_judged_by_the_mtu_of_the_moment_under_iface() {
+    judge_by_mtu('i', ["iface:food", "iface:near,queues=0"]);
+}
+
+/// Forwards frames of several lengths by two ports, `food` and `near`, while the MTU of `near` changes.
+fn judge_by_mtu(letter: char, [food, near]: [&str; 2]) {
     const SIZES: [usize; 4] = [1514, 1515, 4000, 9014];
     const ROUNDS: u64 = 20;
-    let Some(pair) = Pair::new('m') else { return };
+    let Some(pair) = Pair::new(letter) else { return };
     // what another run sends by `feed` comes to this one by `food`
     assert!(ip(&format!("-n {} link add feed type veth peer name food", pair.far)));
     for name in ["feed", "food"] {
@@ -50,14 +60,14 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
     let packets = frames(&SIZES, SIZES.len() * ROUNDS as usize);
     feeder.write("in.pcap", &packets);
     let before = came(&pair);
-    let mut prompt = bench.start(
+    let mut prompt = bench.start(&format!(
         "set idle sleep
-        port attach food net_pcap0,iface=food txq 0
-        port attach near net_pcap1,iface=near rxq 0
+        port attach food {food}
+        port attach near {near}
         tool create send port near
         rule create 10 from food to send
-        start",
-    );
+        start"
+    ));
     prompt.wait("it runs by the MTU of the start", |stats| stats["ports"]["near"]["mtu"] == 1500);
     let (mut sent, mut oversize) = (0, 0);
     // by how many of each round fit

@@ -151,6 +151,11 @@ impl RxClock {
     }
 }
 
+/// As [`RxClock::received_at`], of a packet that was received at `received_ns` by the system's clock.
+pub(super) fn ticks_of(received_ns: u64, polled: u64, poll: &mut ClockView) -> u64 {
+    poll.line().sound().map_or(polled, |counter| before(polled, received_ns, counter))
+}
+
 /// The tick of `counter` at `received_ns`, which is `polled` if it lies behind that, or too far before it to be true.
 fn before(polled: u64, received_ns: u64, counter: &ClockModel) -> u64 {
     let waited_ns = counter.ns(polled).saturating_sub(received_ns);

@@ -1,4 +1,4 @@
-//! Receive: one poll of one receive queue, or of a capture that is replayed, into the burst.
+//! Receive: one poll of one receive queue, of an interface of the kernel, or of a capture that is replayed, into the burst.
 
 /// Frames that af_packet cut, by their lengths.
 pub mod af_packet_cut;
@@ -10,6 +10,8 @@ pub mod clock_fit;
 pub mod decap;
 /// Packets of one queue, spread over lcores by their flows.
 pub mod distribute;
+/// Interfaces of the kernel as ports.
+pub mod iface;
 /// Frames for Tapline itself: ARP, neighbour discovery, ping.
 pub mod local_frames;
 /// Captures as ports.
@@ -25,6 +27,7 @@ use self::af_packet_cut::Longest;
 use self::clock::{ClockView, RxClock};
 use self::decap::Endpoint;
 use self::distribute::{RingTimes, Spread};
+use self::iface::Iface;
 use self::local_frames::LocalFrames;
 use self::replay::Replay;
 use super::copies::build::Maker;
@@ -63,6 +66,8 @@ pub enum Source {
         clock: RxClock,
     },
     Replay(Box<Replay>),
+    /// An interface of the kernel.
+    Iface(Box<Iface>),
     /// The packets of a port's queue that a receive lcore hands over.
     Ring {
         ring: BurstReceiver,
@@ -85,13 +90,13 @@ impl Intake {
         }
     }
 
-    /// Writes the receive times of a burst that was just polled; a replay has done so by itself.
+    /// Writes the receive times of a burst that was just polled; replays and interfaces have done so by themselves.
     #[inline]
     pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
         match &mut self.source {
             Source::Queue { clock, .. } => clock.stamp(burst, poll, stamps),
             Source::Ring { times: Some(times), .. } => times.read(burst, stamps),
-            Source::Ring { times: None, .. } | Source::Replay(_) => {}
+            Source::Ring { times: None, .. } | Source::Replay(_) | Source::Iface(_) => {}
         }
     }
 
@@ -102,7 +107,7 @@ impl Intake {
             Source::Queue { clock: RxClock::Poll, .. } | Source::Ring { times: None, .. } => {
                 self.endpoint.as_ref().is_some_and(|endpoint| endpoint.says_times())
             }
-            Source::Queue { .. } | Source::Ring { .. } | Source::Replay(_) => true,
+            Source::Queue { .. } | Source::Ring { .. } | Source::Replay(_) | Source::Iface(_) => true,
         }
     }
 
@@ -111,6 +116,7 @@ impl Intake {
     pub fn received_at(&mut self, polled: u64, burst: &MbufBurst, poll: &mut ClockView) -> u64 {
         match &mut self.source {
             Source::Queue { clock, .. } => clock.received_at(polled, burst, poll),
+            Source::Iface(iface) => iface.received_at(polled, poll),
             Source::Ring { .. } | Source::Replay(_) => polled,
         }
     }
@@ -178,7 +184,8 @@ fn room_for_captures(replay: &mut Replay, limit: usize, maker: Option<&mut Maker
     if lens.peek().is_none() { limit } else { maker.room(lens) }
 }
 
-/// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.
+/// Polls once for at most `limit` packets, and counts them; the number received. Packets of replays and interfaces have their times in
+/// `stamps`.
 #[inline(always)]
 pub fn receive(
     intake: &mut Intake,
@@ -190,6 +197,7 @@ pub fn receive(
     let moved = match &mut intake.source {
         Source::Queue { rxq, .. } => burst.receive(rxq, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
+        Source::Iface(iface) => iface.receive(burst, limit, stamps),
         Source::Ring { ring, .. } => return receive_from(ring, limit, burst, counters),
     };
     if moved.packets == 0 {

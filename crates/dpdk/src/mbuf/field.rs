@@ -78,6 +78,20 @@ pub(super) fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
     Frame::whole(bytes)
 }
 
+/// The bytes of each segment of a packet, in their order.
+pub(crate) fn segment_bytes<'a>(mbuf: *mut rte_mbuf) -> impl Iterator<Item = &'a [u8]> {
+    let mut next = mbuf;
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        let bytes = frame(next).bytes();
+        // SAFETY: a segment that is not null is one of a packet that the caller owns; the offset is that of `next` (shim.h).
+        next = unsafe { field::<*mut rte_mbuf>(next, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).read() };
+        Some(bytes)
+    })
+}
+
 /// The first two bytes behind the MAC addresses.
 #[inline]
 pub(super) fn ethertype(mbuf: *mut rte_mbuf) -> Option<u16> {

@@ -15,6 +15,24 @@ pub enum Device {
     Devargs(String),
     /// `replay:FILE`: a capture that Tapline reads itself.
     Replay { path: String, speed: ReplaySpeed, loops: Loops, max_gap: Option<Duration> },
+    /// `iface:IF`: an interface of the kernel that Tapline receives from and sends to itself.
+    Iface(Iface),
+}
+
+/// `iface:IF[,queues=N][,outgoing=on|off][,offloads=keep|off][,time=kernel|nic][,buffer=SIZE]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Iface {
+    pub interface: String,
+    /// Receive queues; 0 for a port that only sends.
+    pub queues: u16,
+    /// Frames that this machine sends by the interface are received too.
+    pub takes_outgoing: bool,
+    /// Offloads that change frames are switched off for as long as the port is there.
+    pub ends_offloads: bool,
+    /// Times are the NIC's own.
+    pub wants_nic_times: bool,
+    /// Bytes of each receive queue's ring, where they are said.
+    pub ring_bytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 
-use super::super::ast::port::{Device, Loops, PortOption, Terminate};
-use super::value::{count, duration, lcores, ranges, replay_speed};
+use super::super::ast::port::{Device, Iface, Loops, PortOption, Terminate};
+use super::value::{bytes, count, duration, lcores, ranges, replay_speed};
 use super::{Print, Words};
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::TunnelKind;
@@ -35,6 +35,31 @@ impl Display for Device {
                     None => Ok(()),
                 }
             }
+            Device::Iface(iface) => write!(f, "{iface}"),
+        }
+    }
+}
+
+/// The interface with what is not as it is where nothing is said.
+impl Display for Iface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Iface { interface, queues, takes_outgoing, ends_offloads, wants_nic_times, ring_bytes } = self;
+        write!(f, "iface:{interface}")?;
+        if *queues != 1 {
+            write!(f, ",queues={queues}")?;
+        }
+        if *takes_outgoing {
+            f.write_str(",outgoing=on")?;
+        }
+        if *ends_offloads {
+            f.write_str(",offloads=off")?;
+        }
+        if *wants_nic_times {
+            f.write_str(",time=nic")?;
+        }
+        match ring_bytes {
+            Some(ring_bytes) => write!(f, ",buffer={}", bytes(*ring_bytes)),
+            None => Ok(()),
         }
     }
 }

@@ -229,6 +229,19 @@ impl Choices<'_> {
         if self.flip() {
             return self.text();
         }
+        if self.flip() {
+            let mut device = format!("iface:{}", self.of(&["eth0", "a.100"]));
+            for item in self.some(&["queues", "outgoing", "offloads", "time", "buffer"]) {
+                device += &match item {
+                    "queues" => format!(",queues={}", self.of(&["0", "1", "7"])),
+                    "outgoing" => format!(",outgoing={}", self.of(&["on", "off"])),
+                    "offloads" => format!(",offloads={}", self.of(&["keep", "off"])),
+                    "time" => format!(",time={}", self.of(&["kernel", "nic"])),
+                    _ => format!(",buffer={}", self.of(&["64Mi", "1G", "300000"])),
+                };
+            }
+            return device;
+        }
         let mut device = format!("replay:{}", self.of(&["in.pcap", "my file.pcap", "a\\\\b"]));
         for item in self.some(&["speed", "loop", "maxgap"]) {
             device += &match item {
