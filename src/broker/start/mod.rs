@@ -42,8 +42,8 @@ use fixed::Fixed;
 use memory::{Pools, check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{LcoreRoles, place};
 use ports::{
-    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
-    start_one, untied_wires, wait_for_links,
+    StartedPort, attach, interface_mtu, long_frames, narrow_ports, pci_address,
+    set_replays_beside_each_other, start_one, untied_wires, wait_for_links,
 };
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
@@ -176,18 +176,9 @@ pub(super) fn assemble(
         attachments: &attachments,
     };
     let (mut clocks, mut pools) = (Clocks::new(plan.settings.clock), Pools::default());
-    let mut started = ById::default();
-    for id in plan.ports.ids() {
-        let mut port = start_one(&site, id, &mut pools)?;
-        clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
-        started.push(port);
-    }
+    let mut started = start_all(&site, &mut pools, &mut clocks)?;
     let mut moment = events.at(clock::now_ns());
-    let notes = narrow_ports(&site).into_iter();
-    let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
-    let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
-    let notes = notes.chain(started.iter_mut().filter_map(|port| port.note.take()));
-    let mut notes: Vec<Event> = notes.collect();
+    let mut notes = notes_of(&site, &mut started);
     set_replays_beside_each_other(&mut started);
     let untied = untied_wires(&plan, &ports, &mut notes, |_| true);
     notes.into_iter().for_each(|note| moment.record(note));
@@ -198,12 +189,11 @@ pub(super) fn assemble(
     let local_frames = local_frames(&plan, heartbeat_key);
     let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
     let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
-    if let Some(note) = receive_queues(&site, &intakes.polled) {
-        events.record(clock::now_ns(), note);
-    }
+    receive_queues(&site, &intakes.polled)
+        .into_iter()
+        .for_each(|note| events.record(clock::now_ns(), note));
     layout.polled = intakes.polled;
-    let nothing = ById::filled(plan.egresses().count(), None);
-    let mut ways = outlets(&site, &mut started, &nothing, layout)?;
+    let mut ways = outlets(&site, &mut started, &ById::filled(plan.egresses().count(), None), layout)?;
     let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
     let spare = started
         .into_iter()
@@ -255,6 +245,29 @@ pub(super) fn assemble(
     let workers = make_workers(&mut broker, &roles, parts);
     broker.roles = roles;
     Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
+}
+
+/// Starts all ports, and gives `clocks` what each is timed by.
+fn start_all(
+    site: &Site<'_>,
+    pools: &mut Pools,
+    clocks: &mut Clocks,
+) -> Result<ById<PortId, StartedPort>, Error> {
+    let mut started = ById::default();
+    for id in site.plan.ports.ids() {
+        let mut port = start_one(site, id, pools)?;
+        clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
+        started.push(port);
+    }
+    Ok(started)
+}
+
+/// Gives what the user should know of the ports.
+fn notes_of(site: &Site<'_>, started: &mut ById<PortId, StartedPort>) -> Vec<Event> {
+    let ports = || site.plan.ports.iter();
+    let notes = narrow_ports(site).into_iter().chain(ports().filter_map(long_frames));
+    let notes = notes.chain(ports().filter_map(pipe_note));
+    notes.chain(started.iter_mut().filter_map(|port| port.note.take())).collect()
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.

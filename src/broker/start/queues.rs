@@ -120,7 +120,7 @@ impl Layout {
             let mut places = vec![None; *txqs];
             let mut count = 0;
             for (place, after) in places.iter_mut().enumerate() {
-                if owned.iter().any(|owned| *owned == Some(place)) {
+                if owned.contains(&Some(place)) {
                     *after = Some(count);
                     count += 1;
                 }
@@ -325,7 +325,8 @@ pub(in crate::broker) fn outlets(
                 Output::Discard => ways.push_all(|| Outlet::Discard),
                 Output::Port(port) => {
                     let txqs = &mut started[port].txqs;
-                    let senders = Senders::of_copies(site, &own, txqs.len()).as_owned(&before, port, &own);
+                    let senders =
+                        Senders::of_copies(site, &own, txqs.len()).with_owners_of(&before, port, &own);
                     ways.lead_to_port(site, (id, &own), port, txqs, &senders)?;
                 }
             },
@@ -367,7 +368,7 @@ impl Senders {
     }
 
     /// The same where workers own transmit queues of the port already: these send.
-    fn as_owned(self, layout: &Layout, port: PortId, egress: &EgressPlan) -> Self {
+    fn with_owners_of(self, layout: &Layout, port: PortId, egress: &EgressPlan) -> Self {
         let mut owners: Vec<usize> =
             (0..layout.owned.len()).filter(|&worker| layout.owned[worker][port].is_some()).collect();
         if owners.is_empty() {
