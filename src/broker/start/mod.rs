@@ -177,11 +177,10 @@ pub(super) fn assemble(
     };
     let (mut clocks, mut pools) = (Clocks::new(plan.settings.clock), Pools::default());
     let mut started = start_all(&site, &mut pools, &mut clocks)?;
-    let mut moment = events.at(clock::now_ns());
     let mut notes = notes_of(&site, &mut started);
     set_replays_beside_each_other(&mut started);
     let untied = untied_wires(&plan, &ports, &mut notes, |_| true);
-    notes.into_iter().for_each(|note| moment.record(note));
+    notes.into_iter().for_each(|note| events.record(clock::now_ns(), note));
     wait_for_links(&plan, &ports, |_| true);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
