@@ -1,4 +1,4 @@
-//! The control plane: one [`Session`](session::Session) owns the broker, and answers requests one after another.
+//! The control plane: one `Session` owns the broker, and answers requests one after another.
 //!
 //! The prompt and `tapline run` are front ends: they turn bytes into a `Request`, and a `Reply` into bytes. Nothing here prints, and
 //! nothing here waits for a reader, a writer or a file.

@@ -96,7 +96,7 @@ impl Outlet {
     }
 
     /// Adds a piece behind those that `other` has by now, so that a terminal shows both in their order. Where `other` is stuck, its
-    /// order is given up after [`ORDER_LIMIT`].
+    /// order is given up after a tenth of a second.
     pub fn push_behind(&self, other: &Self, piece: impl Into<Vec<u8>>) -> bool {
         let taken = other.0.lock().taken;
         self.add(piece.into(), Some((other.clone(), taken)))

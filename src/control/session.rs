@@ -1,6 +1,6 @@
 //! The session: it owns a running broker, answers requests one after another, and keeps the broker's time.
 //!
-//! [`Session::handle`] answers what changes nothing at once. A change of the plan is answered by [`Session::tick`], which is called
+//! `Session::handle` answers what changes nothing at once. A change of the plan is answered by `Session::tick`, which is called
 //! every few milliseconds; a change waits for its turn while another is on its way. Nothing here waits for a file or a reader.
 
 use std::collections::VecDeque;

@@ -10,7 +10,7 @@ const MOST_EVENTS: usize = 1024;
 /// Changes of tools and links that statistics show.
 const MOST_CHANGES: usize = 64;
 
-/// All events of a broker, of which the last [`MOST_EVENTS`] are kept.
+/// All events of a broker, of which the last 1024 are kept.
 #[derive(Default)]
 pub struct Events {
     recorded: VecDeque<Recorded>,
@@ -61,7 +61,7 @@ impl Events {
         self.recorded.range(self.recorded.len().saturating_sub(fresh)..)
     }
 
-    /// Returns what statistics show: the last [`MOST_CHANGES`] changes of tools and links.
+    /// Returns what statistics show: the last 64 changes of tools and links.
     pub fn changes(&self) -> Vec<EventEntry> {
         self.changes.iter().cloned().collect()
     }

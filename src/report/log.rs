@@ -2,7 +2,7 @@
 //!
 //! A line begins with its time and its level, or, where standard error leads to systemd's journal, with the level as the journal reads
 //! it. A forged packet can cause an event, so what is written of one kind about one thing has a rate. Errors and answers to commands have
-//! none. Every event has its number and is kept ([`Events`]), written or not.
+//! none. Every event has its number and is kept (`Events`), written or not.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};

@@ -1,6 +1,6 @@
-//! The control socket: a Unix stream socket on which any number of programs, up to [`MOST_CLIENTS`], talk to the session.
+//! The control socket: a Unix stream socket on which any number of programs, up to 64, talk to the session.
 //!
-//! A line that begins with `{` is a JSON-RPC 2.0 request, any other line a command of the pipeline language; [`rpc`] has the forms. Each
+//! A line that begins with `{` is a JSON-RPC 2.0 request, any other line a command of the pipeline language; `rpc` has the forms. Each
 //! client has a thread that reads it and one that writes to it, so a client that stands still keeps nobody waiting: it is read no
 //! further once its requests wait, and served no further once its replies do.
 //! # Source

@@ -2,7 +2,7 @@
 //!
 //! It is a part of a `PlanPart`, and taken up with it between two bursts. What the plan keeps stays with the worker, at the ids that
 //! it has there. What comes was set up by the control thread. Intakes that leave go back with the part. Outlets that leave stay
-//! behind those of the plan until what waits for them is sent; a [`Release`] takes them away then.
+//! behind those of the plan until what waits for them is sent; a `Release` takes them away then.
 
 use std::mem::take;
 use std::sync::Arc;
