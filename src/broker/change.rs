@@ -105,6 +105,7 @@ impl Broker {
     }
 
     /// Makes each worker's part of a plan, and the counters that the workers will have.
+    #[expect(clippy::vec_box, reason = "workers are handed pointers to their parts")]
     fn parts(
         &self,
         plan: &Arc<Plan>,

@@ -218,17 +218,12 @@ impl Broker {
         let has_outbox = |id: PortId| kept.ports[id].is_some_and(|from| self.neighbours.has_outbox(from));
         let neighbourhoods = neighbourhoods(&site, local_frames.clone(), &mut ways, has_outbox)?;
         let probes = probes(&site, key, &self.secret);
-        let mtus = ports.entries().map(|(id, device)| match kept.ports[id] {
-            Some(from) => machine.mtus[from],
-            None => interface_mtu(&plan.ports[id], device),
-        });
-        let written =
-            plan.ports.entries().map(|(id, port)| Written::of(&port.devargs).filter(|_| is_new(id)));
+        let (mtus, written) = self.watched_ports(plan, kept, &ports);
         Ok(Machinery {
             clocks,
             spare: started.into_iter().map(|port| port.txqs).collect(),
-            mtus: mtus.collect(),
-            written: written.collect(),
+            mtus,
+            written,
             pools,
             outputs,
             intakes: intakes.of_workers,
@@ -246,6 +241,24 @@ impl Broker {
             attachments,
             ports,
         })
+    }
+
+    /// Gives by port its interface's MTU, and the watch over a file that its driver begins.
+    fn watched_ports(
+        &self,
+        plan: &Plan,
+        kept: &Kept,
+        ports: &ById<PortId, Device>,
+    ) -> (ById<PortId, Option<u32>>, ById<PortId, Option<Written>>) {
+        let mtus = ports.entries().map(|(id, device)| match kept.ports[id] {
+            Some(from) => self.machine.mtus[from],
+            None => interface_mtu(&plan.ports[id], device),
+        });
+        let written = plan
+            .ports
+            .entries()
+            .map(|(id, port)| Written::of(&port.devargs).filter(|_| kept.ports[id].is_none()));
+        (mtus.collect(), written.collect())
     }
 
     /// By port: what workers put there for Tapline itself. A queue whose frames are told as before goes on.

@@ -422,6 +422,7 @@ impl Broker {
 
     /// Offers the workers their parts: first those that poll ports for others, so that rings that leave are filled no more when their
     /// other ends are given up.
+    #[expect(clippy::vec_box, reason = "workers are handed pointers to their parts")]
     pub(super) fn begin_retirement(
         &mut self,
         mut retirement: Retirement,

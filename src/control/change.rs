@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::audit::gate::Passage;
-use super::receipt::Objects;
+use super::receipt::{Moved, Objects, State, states};
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
@@ -244,6 +244,8 @@ enum Made {
 pub struct Planning {
     since: Instant,
     is_dry_run: bool,
+    /// It is answered by a receipt.
+    has_receipt: bool,
     must_be: Option<(String, Reply)>,
     stage: Stage,
 }
@@ -270,6 +272,11 @@ pub struct Taken {
     pub planned: Duration,
     /// Until all workers went by the plan.
     pub swapped: Duration,
+    /// Until what left was gone.
+    pub retired: Duration,
+    /// Samplers and tables of duplicates, and whether they go on.
+    pub state: Vec<State>,
+    pub moved: Moved,
     /// The answer: warnings, by now.
     pub reply: Reply,
 }
@@ -379,11 +386,13 @@ impl Planning {
     /// If there is no thread for it.
     pub fn begin(order: Order, pipeline: &Pipeline, running: Arc<Plan>) -> Result<Self, Reply> {
         let Order { what, by, is_dry_run, must_be } = order;
+        let has_receipt = matches!(what, What::File { .. } | What::Text { .. });
         let pipeline = pipeline.clone();
         let work = Work::begin(move |progress| what.make(&pipeline, &by, &running, progress));
         Ok(Self {
             since: Instant::now(),
             is_dry_run,
+            has_receipt,
             must_be,
             stage: Stage::Plans(work.map_err(no_thread)?),
         })
@@ -443,10 +452,24 @@ impl Planning {
             }
         }
         let Stage::Swaps(taken) = &mut self.stage else { return Progress::Waits(None) };
-        taken.swapped = self.since.elapsed() - taken.planned;
+        if taken.swapped.is_zero() {
+            let waited = self.since.elapsed() - taken.planned;
+            if broker.swapping().is_some() && waited < RETURN_LIMIT {
+                return Progress::Waits(None);
+            }
+            taken.swapped = waited;
+        }
         let late = broker.swapping();
-        if late.is_some() && taken.swapped < RETURN_LIMIT {
+        // a receipt says what became of all that left
+        if late.is_none() && self.has_receipt && broker.is_retiring() {
             return Progress::Waits(None);
+        }
+        taken.retired = self.since.elapsed() - taken.planned;
+        if let Some(swapped) = broker.swapped().filter(|_| late.is_none()) {
+            taken.moved = Moved {
+                buckets: swapped.moved.iter().map(|moved| moved.buckets).sum(),
+                flows: swapped.moved.iter().map(|moved| moved.flows).sum(),
+            };
         }
         if let Some(lcore) = late {
             broker.record(Event::SwapLate { lcore: lcore.0 });
@@ -479,6 +502,9 @@ impl Planning {
             before: broker.snapshot(),
             planned: self.since.elapsed(),
             swapped: Duration::ZERO,
+            retired: Duration::ZERO,
+            state: states(broker.plan(), &plan),
+            moved: Moved::default(),
             reply: warnings,
         });
         if self.is_dry_run {

@@ -35,6 +35,10 @@ pub struct Receipt {
     pub swapped_us: f64,
     pub retired_ms: f64,
     pub objects: Objects,
+    /// Samplers and tables of duplicates of rules that both plans have.
+    pub state: Vec<State>,
+    /// Buckets of groups that changed their tool, and about how many flows those had.
+    pub moved: Moved,
     pub lost: Lost,
     pub balanced: bool,
     pub confirm: Option<Confirm>,
@@ -65,6 +69,40 @@ pub struct Confirm {
     pub until: f64,
     /// The plan that it goes back to.
     pub rollback_to: u32,
+}
+
+/// The memory of a rule.
+#[derive(Clone, Serialize, Debug)]
+pub struct State {
+    pub object: String,
+    /// `sample` or `dedup`.
+    pub what: &'static str,
+    /// It goes on; else it begins anew.
+    pub kept: bool,
+}
+
+/// Buckets and flows of groups that go elsewhere.
+#[derive(Clone, Copy, Default, Serialize, Debug)]
+pub struct Moved {
+    pub buckets: u64,
+    pub flows: u64,
+}
+
+/// Says of the rules of both plans whether they go on with what they remember.
+pub fn states(old: &Plan, new: &Plan) -> Vec<State> {
+    let mut states = Vec::new();
+    for rule in &new.rules {
+        let Some(known) = old.rules.iter().find(|known| known.priority == rule.priority) else { continue };
+        let object = format!("rule {}", rule.priority);
+        let mut note = |what, has: bool, kept| {
+            if has {
+                states.push(State { object: object.clone(), what, kept });
+            }
+        };
+        note("sample", known.sample.is_some() && rule.sample.is_some(), known.sample == rule.sample);
+        note("dedup", known.dedup.is_some() && rule.dedup.is_some(), known.dedup == rule.dedup);
+    }
+    states
 }
 
 /// All objects by their kind.
@@ -250,6 +288,17 @@ impl Receipt {
             if let Some(text) = fates.text() {
                 line(format!("  {kind:<8} {text}"));
             }
+        }
+        if self.moved.buckets > 0 {
+            line(format!(
+                "  moved    {} buckets with about {} flows",
+                self.moved.buckets, self.moved.flows
+            ));
+        }
+        let begun = self.state.iter().filter(|state| !state.kept);
+        let begun: Vec<String> = begun.map(|state| format!("{} of {}", state.what, state.object)).collect();
+        if !begun.is_empty() {
+            line(format!("  anew     {}", begun.join(", ")));
         }
         if !is_dry {
             let balanced = if self.balanced { "balanced" } else { "NOT balanced" };

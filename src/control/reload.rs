@@ -160,8 +160,10 @@ impl Versions {
             result,
             planned_ms: ms(taken.planned),
             swapped_us: taken.swapped.as_nanos() as f64 / 1e3,
-            retired_ms: 0.0,
+            retired_ms: ms(taken.retired),
             objects: taken.objects,
+            state: taken.state,
+            moved: taken.moved,
             lost: if is_done { Lost::between(&taken.before, scene.after) } else { Lost::default() },
             balanced: scene.after.balanced,
             confirm: self

@@ -65,7 +65,10 @@ impl Attached {
         let what = format!("port {name}");
         let sockets_before = OpenSockets::now();
         let id = probe(&what, devargs)?;
-        let info = port_info(id, &what)?;
+        let info = port_info(id, &what).inspect_err(|_| {
+            // SAFETY: the device was probed just above, and nobody has a handle to it.
+            unsafe { dpdk_sys::tl_eth_remove(id.0) };
+        })?;
         let removed = Arc::new(AtomicBool::new(false));
         // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
         unsafe {

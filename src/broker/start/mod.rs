@@ -175,23 +175,11 @@ pub(super) fn assemble(
         ports: &ports,
         attachments: &attachments,
     };
-    let (mut clocks, mut pools) = (Clocks::new(plan.settings.clock), Pools::default());
-    let mut started = ById::default();
-    for id in plan.ports.ids() {
-        let mut port = start_one(&site, id, &mut pools)?;
-        clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
-        started.push(port);
-    }
-    let mut moment = events.at(clock::now_ns());
-    let notes = narrow_ports(&site).into_iter();
-    let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
-    let notes = notes.chain(plan.ports.iter().filter_map(changed_frames));
-    let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
-    let notes = notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes)));
-    let mut notes: Vec<Event> = notes.collect();
+    let (mut started, clocks, pools) = start_all(&site)?;
+    let mut notes = notes_of_ports(&site, &mut started);
     set_replays_beside_each_other(&mut started);
     let untied = untied_wires(&plan, &ports, &mut notes, |_| true);
-    notes.into_iter().for_each(|note| moment.record(note));
+    notes.into_iter().for_each(|note| events.record(clock::now_ns(), note));
     wait_for_links(&plan, &ports, |_| true);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
@@ -206,27 +194,28 @@ pub(super) fn assemble(
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
     let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
-    let spare =
-        started.into_iter().map(|port| port.txqs.into_iter().map(|txq| txq?.new()).collect()).collect();
+    let new_txqs = |port: ports::StartedPort| port.txqs.into_iter().map(|txq| txq?.into_new()).collect();
+    let spare = started.into_iter().map(new_txqs).collect();
     let mut copy_resources = CopyResources::default();
     let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
     let mut fixed = Fixed::of(site.run());
     fixed.note_devices(&plan, &ports);
+    let machine = Machine {
+        eal: eal.clone(),
+        clocks,
+        mtus,
+        written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
+        reports: intakes.reports,
+        outputs,
+        pools,
+        spare: ById::default(),
+        names: PortNames::new(Mutex::new(plan.ports.iter().map(|port| port.name.clone()).collect())),
+        attachments,
+        ports,
+    };
     let mut broker = Broker {
-        machine: Machine {
-            eal: eal.clone(),
-            clocks,
-            mtus,
-            written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
-            reports: intakes.reports,
-            outputs,
-            pools,
-            spare: ById::default(),
-            names: PortNames::new(Mutex::new(plan.ports.iter().map(|port| port.name.clone()).collect())),
-            attachments,
-            ports,
-        },
+        machine,
         layout: ways.layout,
         generation: 0,
         swapped: None,
@@ -254,6 +243,27 @@ pub(super) fn assemble(
     let workers = make_workers(&mut broker, &roles, parts);
     broker.roles = roles;
     Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
+}
+
+/// Starts all ports, with their clocks and pools.
+fn start_all(site: &Site<'_>) -> Result<(ById<PortId, ports::StartedPort>, Clocks, Pools), Error> {
+    let (mut clocks, mut pools) = (Clocks::new(site.plan.settings.clock), Pools::default());
+    let mut started = ById::default();
+    for id in site.plan.ports.ids() {
+        let mut port = start_one(site, id, &mut pools)?;
+        clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
+        started.push(port);
+    }
+    Ok((started, clocks, pools))
+}
+
+/// Gives the events of ports that are started.
+fn notes_of_ports(site: &Site<'_>, started: &mut ById<PortId, ports::StartedPort>) -> Vec<Event> {
+    let notes = narrow_ports(site).into_iter();
+    let notes = notes.chain(site.plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(site.plan.ports.iter().filter_map(changed_frames));
+    let notes = notes.chain(site.plan.ports.iter().filter_map(pipe_note));
+    notes.chain(started.iter_mut().flat_map(|port| std::mem::take(&mut port.notes))).collect()
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.

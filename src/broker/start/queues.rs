@@ -58,7 +58,7 @@ pub(in crate::broker) enum SpareTxq {
 
 impl SpareTxq {
     /// The queue, if it is a new one.
-    pub(in crate::broker) fn new(self) -> Option<TxQueue> {
+    pub(in crate::broker) fn into_new(self) -> Option<TxQueue> {
         match self {
             SpareTxq::New(txq) => Some(txq),
             SpareTxq::Kept(..) => None,
@@ -119,9 +119,9 @@ impl Layout {
         let of_worker = |(owned, txqs): (&mut ById<PortId, Option<usize>>, &mut usize)| {
             let mut places = vec![None; *txqs];
             let mut count = 0;
-            for place in 0..*txqs {
-                if owned.iter().any(|owned| *owned == Some(place)) {
-                    places[place] = Some(count);
+            for (place, after) in places.iter_mut().enumerate() {
+                if owned.contains(&Some(place)) {
+                    *after = Some(count);
                     count += 1;
                 }
             }
@@ -270,7 +270,7 @@ impl WorkerWays {
         });
         let mut outlets = Outlets {
             egresses: egresses.collect(),
-            txqs: self.txqs.into_iter().filter_map(SpareTxq::new).collect(),
+            txqs: self.txqs.into_iter().filter_map(SpareTxq::into_new).collect(),
             shared: Vec::new(),
             handovers: self.handovers,
             control_frames: self.control_frames,
@@ -328,7 +328,7 @@ pub(in crate::broker) fn outlets(
                 Output::Discard => ways.push_all(|| Outlet::Discard),
                 Output::Port(port) => {
                     let txqs = &mut started[port].txqs;
-                    let senders = Senders::of_copies(site, &own, txqs.len()).as_owned(&before, port, &own);
+                    let senders = Senders::of_copies(site, &own, txqs.len()).owned_by(&before, port, &own);
                     ways.lead_to_port(site, (id, &own), port, txqs, &senders)?;
                 }
             },
@@ -370,7 +370,7 @@ impl Senders {
     }
 
     /// The same where workers own transmit queues of the port already: these send.
-    fn as_owned(self, layout: &Layout, port: PortId, egress: &EgressPlan) -> Self {
+    fn owned_by(self, layout: &Layout, port: PortId, egress: &EgressPlan) -> Self {
         let mut owners: Vec<usize> =
             (0..layout.owned.len()).filter(|&worker| layout.owned[worker][port].is_some()).collect();
         if owners.is_empty() {

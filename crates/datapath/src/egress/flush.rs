@@ -10,6 +10,7 @@ use crate::ids::EgressId;
 use crate::swap::published::Live;
 use crate::swap::setup::Release;
 use tapline_api::words::DropReason;
+use tapline_dpdk::queue::TxQueue;
 use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
@@ -17,12 +18,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     let Outlets { egresses, txqs, shared, handovers, control_frames, tx_burst, kinds, .. } = outlets;
     fault::panics("flush");
     let (mut flushed, mut leaving_left) = (Flushed::default(), false);
-    for ControlFrames { txq, ring, queue } in control_frames.iter_mut() {
-        ring.receive(queue);
-        if !queue.is_empty() {
-            queue.transmit(&mut txqs[*txq], *tx_burst);
-        }
-    }
+    send_control_frames(control_frames, txqs, *tx_burst);
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { queue, .. } = &mut egresses[incoming.egress] {
             flushed.has_moved |= queue.take_over(incoming, &counters.egresses[incoming.egress]);
@@ -91,8 +87,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     if egresses.len() > kinds.count() {
-        let flushes = if leaving_left { 0 } else { counters.lcore.left_nothing.get() + 1 };
-        counters.lcore.left_nothing.set(flushes);
+        note_leaving(leaving_left, counters);
     }
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { queue, .. } = &egresses[incoming.egress] {
@@ -100,6 +95,24 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     flushed
+}
+
+/// Counts the flush, if nothing was left of what leaves.
+#[cold]
+fn note_leaving(is_left: bool, counters: &WorkerCounters) {
+    let flushes = if is_left { 0 } else { counters.lcore.left_nothing.get() + 1 };
+    counters.lcore.left_nothing.set(flushes);
+}
+
+/// Sends the frames of the control thread that wait.
+#[inline(always)]
+fn send_control_frames(frames: &mut [ControlFrames], txqs: &mut [TxQueue], tx_burst: usize) {
+    for ControlFrames { txq, ring, queue } in frames {
+        ring.receive(queue);
+        if !queue.is_empty() {
+            queue.transmit(&mut txqs[*txq], tx_burst);
+        }
+    }
 }
 
 /// The outcome of a flush.
