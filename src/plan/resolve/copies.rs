@@ -76,12 +76,11 @@ impl<'a> Resolver<'a> {
                     edits.slice = Some(Slice { keep: *keep_bytes, after: value_of(after) });
                 }
                 Word::Mask { offset, length, byte, after } => {
-                    edits.masks.push(Mask {
-                        offset: *offset,
-                        len: *length,
-                        byte: *byte,
-                        after: value_of(after),
-                    });
+                    let (offset, len, byte, after) = (*offset, *length, *byte, value_of(after));
+                    let mask = Mask { offset, len, byte, after };
+                    // what the same mask wrote before, this one writes again
+                    edits.masks.retain(|old| *old != mask);
+                    edits.masks.push(mask);
                 }
                 Word::AnonymizeIp { key_file, keep, inner } => {
                     let key = match key_file {

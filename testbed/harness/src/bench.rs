@@ -199,12 +199,21 @@ impl Prompt<'_> {
     }
 
     /// `quit`, and what the run left.
-    pub fn quit(mut self) -> Account {
+    pub fn quit(self) -> Account {
+        let bench = self.bench;
+        bench.finish(self.left())
+    }
+
+    /// `quit` after a line that ends a script with this status, and what the run left, in which nothing panicked.
+    pub fn quit_scripted(self, status: i32) -> Account {
+        let bench = self.bench;
+        bench.ended(&self.left()).scripted(status)
+    }
+
+    fn left(mut self) -> Output {
         self.say("quit");
         drop(self.input.take());
-        let output =
-            self.child.take().expect("a running program").wait_with_output().expect("the program ends");
-        self.bench.finish(output)
+        self.child.take().expect("a running program").wait_with_output().expect("the program ends")
     }
 }
 
