@@ -28,13 +28,13 @@ pub(super) struct Account {
     pub retiring: Option<Retiring>,
     /// The egresses of the plan.
     kinds: Egresses,
-    /// Of tools, wires and groups that plans before had.
+    /// Those of tools, wires and groups that plans before had.
     departed: Departed,
-    /// Of those that have something on its way.
+    /// Those that have something on its way.
     leaving: Vec<Leaving>,
 }
 
-/// What a tool, a wire or a group that leaves is counted in.
+/// This is what a tool, a wire or a group that leaves is counted in.
 pub(super) enum Leaving {
     Tool(Vec<Arc<EgressCounters>>),
     Wire(Vec<Arc<EgressCounters>>),
@@ -133,7 +133,7 @@ impl Account {
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
     }
 
-    /// What counts the tools, wires and groups that `kept` has not.
+    /// This is what counts the tools, wires and groups that `kept` has not.
     fn left_by(&self, kept: &Kept) -> Vec<Leaving> {
         let mut left = Vec::new();
         for (id, egress) in

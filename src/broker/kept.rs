@@ -10,7 +10,7 @@ use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::swap::plan_part::CarriedOver;
 use tapline_packet::by_id::{ById, Id};
 
-/// What a plan keeps of the one before.
+/// This is what a plan keeps of the one before.
 pub(super) struct Kept {
     pub ports: ById<PortId, Option<PortId>>,
     pub tools: ById<ToolId, Option<ToolId>>,
@@ -25,11 +25,11 @@ pub(super) struct Kept {
     pub kinds: Egresses,
     pub kinds_before: Egresses,
     groups_before: usize,
-    /// By port of the plan before: its id in the one that comes.
+    /// Gives by port of the plan before: its id in the one that comes.
     pub ports_after: ById<PortId, Option<PortId>>,
 }
 
-/// By an id of what comes: the id of its namesake before.
+/// Gives by an id of what comes: the id of its namesake before.
 fn by_name<I: Id, B, A>(
     before: &ById<I, B>,
     after: &ById<I, A>,
@@ -45,7 +45,7 @@ fn writes_file(plan: &Plan, tool: ToolId) -> bool {
     plan.tools[tool].output == Output::Capture
 }
 
-/// By an id before: the id that comes.
+/// Gives by an id before: the id that comes.
 fn inverse<I: Id>(before: &ById<I, Option<I>>, count: usize) -> ById<I, Option<I>> {
     let mut after = ById::filled(count, None);
     for (to, from) in before.entries() {
@@ -57,7 +57,7 @@ fn inverse<I: Id>(before: &ById<I, Option<I>>, count: usize) -> ById<I, Option<I
 }
 
 impl Kept {
-    /// What `after` keeps of `before`. Ports are taken for kept if they have the name: whoever prepares the plan refuses those that are
+    /// This is what `after` keeps of `before`. Ports are taken for kept if they have the name: whoever prepares the plan refuses those that are
     /// set up otherwise.
     pub(super) fn of(before: &Plan, after: &Plan) -> Self {
         let ports = by_name(&before.ports, &after.ports, |before, after| before.name == after.name);
@@ -125,7 +125,7 @@ impl Kept {
         Side::ALL.iter().all(|&side| self.ports[after.port(side)] == Some(before.port(side)))
     }
 
-    /// Where counters go on.
+    /// The place where counters go on.
     pub(super) fn origins(&self) -> Origins {
         Origins { ports: self.ports.clone(), egresses: self.egresses.clone(), groups: self.groups.clone() }
     }
@@ -185,7 +185,7 @@ fn carry_over(
     }
 }
 
-/// By rule of `after`: its namesake in `before`. Both are ascending.
+/// Gives by rule of `after`: its namesake in `before`. Both are ascending.
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,

@@ -16,7 +16,7 @@ mod ending;
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
 pub mod iface_port;
-/// What another plan keeps.
+/// This is what another plan keeps.
 mod kept;
 /// Holds ports, clocks and files.
 mod machine;
@@ -121,9 +121,9 @@ pub struct Broker {
     layout: Layout,
     /// Changes of the plan so far.
     generation: u64,
-    /// What the last change did, once it is over.
+    /// This is what the last change did, once it is over.
     swapped: Option<Swapped>,
-    /// What leaves, until all of it is gone.
+    /// This is what leaves, until all of it is gone.
     retirement: Option<Retirement>,
     copy_resources: CopyResources,
     secret: Secret,

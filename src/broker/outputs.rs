@@ -108,7 +108,7 @@ impl Drop for Locked {
 pub(super) struct Outputs {
     /// The files of capture tools, by tool of the plan.
     captures: ById<ToolId, Option<Locked>>,
-    /// By port of the plan: held beside the drivers that write them.
+    /// The locks are held beside the drivers that write the files, by port of the plan.
     drivers: ById<PortId, Vec<Locked>>,
 }
 

@@ -36,18 +36,18 @@ use tapline_datapath::receive::decap::EndpointReport;
 use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_packet::by_id::ById;
 
-/// What was set up for a plan, beside the one that runs.
+/// This is what was set up for a plan, beside the one that runs.
 pub(super) struct Prepared {
     pub kept: Kept,
     pub fixed: Fixed,
     pub copy_resources: CopyResources,
-    /// By worker.
+    /// There is one for each worker.
     pub makers: Vec<Option<Maker>>,
-    /// Where ports, tools or wires are others than before.
+    /// It is there if ports, tools or wires are others than before.
     pub machinery: Option<Machinery>,
 }
 
-/// What a plan has of ports and queues.
+/// This is what a plan has of ports and queues.
 pub(super) struct Machinery {
     pub roles: LcoreRoles,
     pub ports: ById<PortId, Device>,
@@ -58,15 +58,15 @@ pub(super) struct Machinery {
     pub mtus: ById<PortId, Option<u32>>,
     pub pools: Pools,
     pub outputs: Outputs,
-    /// By port: the files of those that come.
+    /// Gives by port: the files of those that come.
     pub written: ById<PortId, Option<Written>>,
-    /// By worker.
+    /// There is one for each worker.
     pub intakes: Vec<Vec<Intake>>,
     pub ways: Vec<WorkerWays>,
     pub layout: Layout,
     pub local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     pub neighbours: (Vec<Neighbourhood>, Vec<Probe>),
-    /// Of capture tools that come.
+    /// Those of capture tools that come.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
     pub recorders: Vec<Recorder>,
     pub writers: Option<Arc<WriterCounters>>,
@@ -261,7 +261,7 @@ impl Broker {
         (mtus.collect(), written.collect())
     }
 
-    /// By port: what workers put there for Tapline itself. A queue whose frames are told as before goes on.
+    /// Gives by port: what workers put there for Tapline itself. A queue whose frames are told as before goes on.
     fn local_frames_for(
         &self,
         plan: &Plan,

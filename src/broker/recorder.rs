@@ -180,19 +180,19 @@ pub struct Feed {
     pub rings: Vec<Arc<BatchRing>>,
     pub counters: Arc<EgressCounters>,
     pub names: PortNames,
-    /// By port of the plan.
+    /// There is one for each port of the plan.
     pub attachments: ById<PortId, Attachment>,
 }
 
 /// The ports that a file knows: each is described before its first packet.
 struct Interfaces {
-    /// By attachment.
+    /// There is one for each attachment.
     known: Vec<Option<InterfaceId>>,
     names: PortNames,
 }
 
 impl Interfaces {
-    /// What the file calls a port.
+    /// This is what the file calls a port.
     fn of<W: Write>(&mut self, port: Attachment, writer: &mut Writer<W>) -> io::Result<InterfaceId> {
         let place = port.0 as usize;
         match self.known.get(place) {

@@ -59,7 +59,7 @@ pub enum Refusal {
     /// A tool sends on a port whose driver has no transmit queue.
     #[error("port {port}: a tool sends on this port, which has no transmit queue; use txq 1")]
     NoTransmitQueue { port: String },
-    /// What waits for tools does not fit the mempool that a port got at the start.
+    /// The packets that wait for tools do not fit the mempool that a port got at the start.
     #[error(
         "port {port}: its mempool has room for {room} packets that wait for tools, and this plan may have {needed} of them wait; say a \
          shorter `queue` of the tools, or quit and run the plan anew"

@@ -36,7 +36,7 @@ use tapline_datapath::swap::setup::{NextOutlet, Release, Setup};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::{ById, Id};
 
-/// What became of objects of one kind, by their names.
+/// The fate of objects of one kind, by their names.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Objects {
     pub kept: Vec<String>,
@@ -46,17 +46,17 @@ pub struct Objects {
     pub recreated: Vec<String>,
 }
 
-/// What was lost in a change's window: on ports and tools that stayed, and of what waited for tools that left.
+/// The losses in a change's window: on ports and tools that stayed, and of what waited for tools that left.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Lost {
     pub packets: u64,
     pub copies: u64,
-    /// By the name of the port; those that lost nothing are not there.
+    /// The key is the port's name; ports that lost nothing are not there.
     pub by_port: Vec<(String, u64)>,
     pub by_tool: Vec<(String, u64)>,
 }
 
-/// What a change of the plan did.
+/// This is what a change of the plan did.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Swapped {
     /// Counts changes, from 1.
@@ -129,7 +129,7 @@ fn objects(before: &[String], after: &[String], is_kept: impl Fn(usize) -> bool)
     objects
 }
 
-/// What ports and tools that stay had lost when a change began.
+/// This is what ports and tools that stay had lost when a change began.
 #[derive(Default)]
 pub(super) struct Window {
     ports: Vec<(PortId, u64)>,
@@ -147,7 +147,7 @@ enum Stage {
     /// Workers trade their parts.
     #[default]
     Swapping,
-    /// What waits for tools that leave is sent. `seen` are the workers' flushes that left nothing, once all had one.
+    /// Notes that what waits for tools that leave is sent. `seen` are the workers' flushes that left nothing, once all had one.
     Draining { until: Instant, seen: Option<Vec<u64>> },
     /// Workers let go of outlets that leave.
     Releasing,
@@ -155,7 +155,7 @@ enum Stage {
     Closing { until: Instant },
 }
 
-/// What leaves, until all of it is gone.
+/// This is what leaves, until all of it is gone.
 #[derive(Default)]
 pub(super) struct Retirement {
     pub notes: Vec<Event>,
@@ -165,9 +165,9 @@ pub(super) struct Retirement {
     stage: Stage,
     /// Parts of workers that take theirs behind those that poll ports.
     second: Vec<(usize, Box<PlanPart>)>,
-    /// Where workers look that have the plan before.
+    /// The place where workers look that have the plan before.
     cell: Option<Arc<LiveCell>>,
-    /// By worker, where outlets leave: what becomes of its transmit queues.
+    /// Gives by worker, where outlets leave: what becomes of its transmit queues.
     txqs: Vec<Vec<Option<usize>>>,
     /// Tools and wires whose outlets leave, in the order of their ids behind the plan's.
     leaving: Vec<String>,
@@ -225,12 +225,12 @@ impl Broker {
         self.retirement.is_some()
     }
 
-    /// What the last change did, once it is over.
+    /// This is what the last change did, once it is over.
     pub fn swapped(&self) -> Option<&Swapped> {
         self.swapped.as_ref()
     }
 
-    /// What ports and tools that another plan keeps have lost so far.
+    /// This is what ports and tools that another plan keeps have lost so far.
     pub(super) fn window(&self, plan: &Plan, kept: &Kept, machinery: Option<&Machinery>) -> Window {
         let ports = machinery.map_or(&self.machine.ports, |machinery| &machinery.ports);
         let port = |(id, from): (PortId, &Option<PortId>)| {
@@ -247,7 +247,7 @@ impl Broker {
         self.account.of_tool(tool).map(EgressCounters::all_dropped).sum()
     }
 
-    /// What workers poll and send by where nothing but groups differs.
+    /// This is what workers poll and send by where nothing but groups differs.
     pub(super) fn setups_for_groups(
         &self,
         plan: &Plan,
@@ -622,7 +622,7 @@ impl Broker {
     }
 }
 
-/// What a machine has of a plan.
+/// This is what a machine has of a plan.
 struct ChangedMachine {
     ports: ById<PortId, Device>,
     attachments: ById<PortId, Attachment>,

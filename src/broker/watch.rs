@@ -55,21 +55,21 @@ pub struct Watch {
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,
-    /// Of egresses that leave: whether they were up, and could send.
+    /// Those of egresses that leave: whether they were up, and could send.
     leaving: Vec<(bool, bool)>,
     workers: usize,
 }
 
-/// What a change of the plan made of the watch.
+/// This is what a change of the plan made of the watch.
 pub(super) struct Turned {
-    /// Where workers read from that have the plan before.
+    /// The place where workers read from that have the plan before.
     pub cell: Arc<LiveCell>,
     pub moved: Vec<Moved>,
     /// Groups whose workers note elsewhere which buckets they use: the id before, and the id in the plan.
     pub noted: Vec<(GroupId, GroupId)>,
 }
 
-/// What moved in a group whose members or weights changed.
+/// This is what moved in a group whose members or weights changed.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Moved {
     pub group: String,
@@ -81,7 +81,7 @@ pub struct Moved {
     pub pending: u64,
 }
 
-/// Where each worker notes the buckets of a group that it uses.
+/// The place where each worker notes the buckets of a group that it uses.
 fn bucket_uses(count: usize, is_stamped: bool, workers: usize, now_ns: u64) -> Vec<Arc<BucketUse>> {
     let uses = (0..workers).map(|_| {
         let stamps = is_stamped.then(|| BucketStamps::new(count));

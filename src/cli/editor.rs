@@ -25,7 +25,7 @@ const HISTORY: usize = 1000;
 /// The most bytes of the file of history that are read.
 const MOST_HISTORY_BYTES: u64 = 1 << 20;
 
-/// What came of a line.
+/// This is what came of a line.
 pub(super) enum Typed {
     Line(String),
     /// Ctrl-C: the line was given up.

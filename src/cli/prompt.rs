@@ -45,7 +45,7 @@ pub(super) struct Prompt {
     front: Front,
 }
 
-/// Where the lines come from.
+/// The place where the lines come from.
 enum Front {
     Script,
     /// A terminal that cannot be edited on.
@@ -59,7 +59,7 @@ struct Desk {
     questions: Receiver<Question>,
 }
 
-/// What may stand at the end of a line that is being typed?
+/// This is what may stand at the end of a line that is being typed.
 struct Question {
     line: String,
     answer: SyncSender<Completion>,

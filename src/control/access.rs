@@ -16,7 +16,7 @@ pub struct Caller {
     pub token: Option<Shown>,
 }
 
-/// What callers are judged by.
+/// This is what callers are judged by.
 pub struct Judge<'a> {
     pub grants: &'a [GrantPlan],
     pub tokens: &'a Tokens,

@@ -1,4 +1,4 @@
-//! What may stand at the end of a line: the words of the language, and the names that exist.
+//! This is what may stand at the end of a line: the words of the language, and the names that exist.
 
 use serde::{Deserialize, Serialize};
 

@@ -12,7 +12,7 @@ pub mod audit;
 pub mod bell;
 /// Commands typed later -> a plan after the running one.
 pub mod change;
-/// What may stand at the end of a line.
+/// This is what may stand at the end of a line.
 pub mod complete;
 /// Commands before `start`.
 pub mod draft;

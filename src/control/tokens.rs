@@ -30,7 +30,7 @@ const SECRET_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Token {
     pub name: String,
-    /// Of the token, in hexadecimal digits.
+    /// The hash of the token, in hexadecimal digits.
     sha256: String,
     pub role: Role,
     /// May see packets' bytes.

@@ -6,11 +6,11 @@ use tapline_api::words::{AuditMode, GranteeKind, Role};
 /// Somebody who is granted a role.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Grantee {
-    /// By number.
+    /// It is known by its number.
     User(u32),
-    /// By number.
+    /// It is known by its number.
     Group(u32),
-    /// By name.
+    /// It is known by its name.
     Token(String),
 }
 

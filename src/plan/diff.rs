@@ -37,7 +37,7 @@ pub enum Subject {
     Filter(String),
     /// A rule has its priority for a name.
     Rule(u32),
-    /// What is granted to somebody: `user anna`.
+    /// This is what is granted to somebody: `user anna`.
     Access(String),
 }
 
@@ -513,7 +513,7 @@ impl Both<'_> {
         }
     }
 
-    /// What a wire needs that comes: a port of a wire has buffers and transmit queues of its own.
+    /// This is what a wire needs that comes: a port of a wire has buffers and transmit queues of its own.
     fn need_of_wire(&self, wire: &WirePlan) -> Needs {
         let runs = |name: &&str| self.old.ports.iter().any(|port| port.name == **name);
         let names = ports_of(self.new, &wire.ports);

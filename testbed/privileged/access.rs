@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tapline_api::words::Role;
 use tapline_harness::judges::number;
-use tapline_harness::lab::{EAL, Lab, Started, json_lines};
+use tapline_harness::lab::{EAL, Lab, Started};
 use tapline_harness::programs::has_program;
 
 const PIPELINE: &str =
@@ -67,7 +67,8 @@ fn ask(lab: &Lab, ids: [&str; 3], lines: &[String]) -> Vec<Value> {
         .output()
         .expect("setpriv(1)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    json_lines(&String::from_utf8_lossy(&output.stdout))
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).expect("an answer in JSON")).collect()
 }
 
 fn run(line: &str, is_dry_run: bool) -> String {

@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub lcores: ByName<LcoreEntry>,
     pub packets: Packets,
     pub copies: Copies,
-    /// What of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
+    /// This is what of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed: Option<Departed>,
     pub latency_ns: Latency,
@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub balanced: bool,
 }
 
-/// What was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.
+/// This is what was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Departed {
     /// Packets of ports that were detached.

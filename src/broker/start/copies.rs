@@ -27,7 +27,7 @@ pub(in crate::broker) struct CopyResources {
 }
 
 impl CopyResources {
-    /// What another plan goes on with: `tools` has by its tools their ids in the plan before. Tools of a session that somebody sent
+    /// This is what another plan goes on with: `tools` has by its tools their ids in the plan before. Tools of a session that somebody sent
     /// to go on with its numbers.
     pub(in crate::broker) fn for_plan(
         &self,

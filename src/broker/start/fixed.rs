@@ -46,7 +46,7 @@ impl Fixed {
         }
     }
 
-    /// What ports of another plan have: those that `ports` has ids before of as they were set up, the others as the plan asks for.
+    /// This is what ports of another plan have: those that `ports` has ids before of as they were set up, the others as the plan asks for.
     pub(crate) fn after(&self, run: Run<'_>, ports: &ById<PortId, Option<PortId>>) -> Self {
         let own = Self::of(run);
         let from = || ports.entries();

@@ -39,7 +39,7 @@ pub(in crate::broker) struct StartedPort {
     pub notes: Vec<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
-    /// What its packets are timed by.
+    /// This is what its packets are timed by.
     pub clock: PortClock,
 }
 

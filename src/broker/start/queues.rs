@@ -74,11 +74,11 @@ impl SpareTxq {
     }
 }
 
-/// What a worker polls of a port.
+/// This is what a worker polls of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::broker) struct PolledPort {
     pub port: PortId,
-    /// What a receive lcore hands over.
+    /// This is what a receive lcore hands over.
     pub is_ring: bool,
 }
 
@@ -86,7 +86,7 @@ pub(in crate::broker) struct PolledPort {
 #[derive(Clone, Default)]
 pub(in crate::broker) struct Layout {
     pub polled: Vec<Vec<PolledPort>>,
-    /// By port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// Gives by port: the place of a transmit queue of the port among the worker's, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Transmit queues that the worker has.
     pub txqs: Vec<usize>,

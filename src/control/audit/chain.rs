@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// The name and version of the form.
 pub const SCHEMA: &str = "tapline.audit/1";
 
-/// What stands for the hash of the record before the first.
+/// This is what stands for the hash of the record before the first.
 pub const ORIGIN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The longest line that is read as a record.
@@ -113,7 +113,7 @@ impl fmt::Display for Bad {
 pub struct Verifier {
     head: Option<Head>,
     first: Option<u64>,
-    /// What the log says that it lacks, with the numbers of the records that say it.
+    /// This is what the log says that it lacks, with the numbers of the records that say it.
     pub gaps: Vec<(u64, String)>,
     /// A line that is no record, and where it stands.
     torn: Option<(String, u64, Vec<u8>)>,
@@ -236,7 +236,7 @@ impl Verifier {
     /// Ends the way. Gives the number of the first record, and the last one.
     ///
     /// # Errors
-    /// What is wrong with the end.
+    /// This is what is wrong with the end.
     pub fn end(&self) -> Result<Option<(u64, Head)>, Bad> {
         if let Some((file, line, _)) = &self.torn {
             let what = "the last line is no whole record, and none behind it tells of it".to_owned();

@@ -24,7 +24,7 @@ pub(super) struct AuditFile {
     is_begun: bool,
     /// Records that could not be written, and that nobody was told of yet.
     pub lost: u64,
-    /// What the next `gap` record tells beside those.
+    /// This is what the next `gap` record tells beside those.
     gap: Map<String, Value>,
 }
 
@@ -190,7 +190,7 @@ fn target(there: &Metadata) -> (u64, u64) {
 /// The end of a log.
 struct Tail {
     head: Option<Head>,
-    /// What stands behind the last end of a line.
+    /// This is what stands behind the last end of a line.
     rest: Vec<u8>,
     len: u64,
 }

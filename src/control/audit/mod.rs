@@ -7,7 +7,7 @@
 pub mod chain;
 /// The file.
 mod file;
-/// What a change goes through.
+/// This is what a change goes through.
 pub mod gate;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ struct Log {
     is_late: bool,
 }
 
-/// What the session and the thread both know.
+/// This is what the session and the thread both know.
 #[derive(Default)]
 struct Shared {
     /// Since when the thread writes what it writes.
@@ -85,7 +85,7 @@ pub enum Written {
     Not(String),
 }
 
-/// What somebody asked for.
+/// This is what somebody asked for.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub by: Principal,
@@ -208,7 +208,7 @@ impl Audit {
 }
 
 impl Log {
-    /// Where there is no thread for it, nothing is ever written.
+    /// If there is no thread for it, nothing is ever written.
     fn begin(path: &Path, broker: &str) -> Self {
         let (jobs, given) = sync_channel::<Job>(MOST_WAITING);
         let (tell, events) = channel();
@@ -268,7 +268,7 @@ impl Shared {
     }
 }
 
-/// What writes the log.
+/// This is what writes the log.
 struct Writer {
     file: AuditFile,
     path: String,
@@ -348,7 +348,7 @@ fn of_command_line() -> Principal {
     }
 }
 
-/// What each record says first.
+/// This is what each record says first.
 fn members(broker: &str, kind: &str, by: &Principal) -> Map<String, Value> {
     let Principal { user, uid, via, role, has_peek: _ } = by;
     let members = [

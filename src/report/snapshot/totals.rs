@@ -23,23 +23,23 @@ pub struct Totals {
     pub groups: ById<GroupId, GroupTotals>,
     /// The dedup of each rule; `None` if the rule does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
-    /// Of tools, groups and wires that the plan has no more.
+    /// Those of tools, groups and wires that the plan has no more.
     pub departed: Departed,
 }
 
-/// What became of copies and originals of tools, groups and wires that plans before had.
+/// The fate of copies and originals of tools, groups and wires that plans before had.
 #[derive(Clone, Default, Debug)]
 pub struct Departed {
     /// Packets of ports that are gone.
     pub received: u64,
-    /// Of tools, and those of groups that no member got.
+    /// Those of tools, and those of groups that no member got.
     pub copies: Copies,
-    /// Of wires.
+    /// Those of wires.
     pub originals: Copies,
 }
 
 impl Departed {
-    /// What statistics show of it, if there is anything.
+    /// This is what statistics show of it, if there is anything.
     pub(super) fn entry(&self) -> Option<snapshot::Departed> {
         let entry = snapshot::Departed { received: self.received, copies: self.copies };
         (entry != snapshot::Departed::default()).then_some(entry)
@@ -63,7 +63,7 @@ impl Departed {
     }
 }
 
-/// What some counters of one egress say of its copies.
+/// This is what some counters of one egress say of its copies.
 pub fn copies_of<'a>(counters: impl Iterator<Item = &'a EgressCounters> + Clone) -> Copies {
     let sum = |get: &dyn Fn(&EgressCounters) -> u64| counters.clone().map(get).sum();
     // what ends is read first: a copy on its way counts as waiting
@@ -72,7 +72,7 @@ pub fn copies_of<'a>(counters: impl Iterator<Item = &'a EgressCounters> + Clone)
     Copies { requested: sum(&|counters| counters.requested.get()), sent, dropped }
 }
 
-/// What some counters of one group say.
+/// This is what some counters of one group say.
 pub fn group_of<'a>(counters: impl Iterator<Item = &'a GroupCounters> + Clone) -> GroupTotals {
     let sum = |get: &dyn Fn(&GroupCounters) -> u64| counters.clone().map(get).sum();
     GroupTotals {

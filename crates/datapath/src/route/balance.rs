@@ -158,7 +158,7 @@ impl BucketStamps {
     }
 
     /// Goes on with what was noted in `before`, of a plan whose ports have the ids that `ports` gives; what came by others is over.
-    /// Where a bucket is one of several neighbours that were one, it goes on with that one's.
+    /// If a bucket is one of several neighbours that were one, it goes on with that one's.
     #[cold]
     pub fn take_over(&self, before: &BucketStamps, ports: &ById<PortId, Option<PortId>>) {
         let (count, known) = (self.seen.len(), before.seen.len());

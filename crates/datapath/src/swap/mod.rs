@@ -4,5 +4,5 @@
 pub mod plan_part;
 /// State that control publishes to workers: tools in force, groups, rules.
 pub mod published;
-/// What a worker polls and sends by in another plan.
+/// This is what a worker polls and sends by in another plan.
 pub mod setup;

@@ -31,13 +31,13 @@ pub struct PlanPart {
     pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
-    /// Where ports, tools, groups or wires are others than before.
+    /// It is there if ports, tools, groups or wires are others than before.
     pub setup: Option<Box<Setup>>,
     /// worker: when it took up the part, on the monotonic clock.
     pub taken_up_ns: u64,
 }
 
-/// What a worker is offered.
+/// This is what a worker is offered.
 pub enum Offer {
     Plan(Box<PlanPart>),
     Release(Box<Release>),

@@ -26,17 +26,17 @@ pub enum NextOutlet {
     New(Outlet),
 }
 
-/// What a worker polls and sends by in another plan.
+/// This is what a worker polls and sends by in another plan.
 pub struct Setup {
-    /// By port of the plan before: its id, unless it leaves.
+    /// Gives by port of the plan before: its id, unless it leaves.
     pub ports: ById<PortId, Option<PortId>>,
-    /// What is polled besides.
+    /// This is what is polled besides.
     pub intakes: Vec<Intake>,
-    /// By port: where frames for Tapline itself go.
+    /// Gives by port: where frames for Tapline itself go.
     pub local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     /// Those of the plan, and behind them those that leave.
     pub egresses: ById<EgressId, NextOutlet>,
-    /// By egress before: its id.
+    /// Gives by egress before: its id.
     pub moved: ById<EgressId, EgressId>,
     /// Behind those that it has.
     pub txqs: Vec<TxQueue>,
@@ -114,7 +114,7 @@ impl Setup {
 /// Takes away the outlets that leave, with what they send by.
 #[derive(Default)]
 pub struct Release {
-    /// By place among the transmit queues: its place afterwards, unless it leaves.
+    /// Gives by place among the transmit queues: its place afterwards, unless it leaves.
     pub txqs: Vec<Option<usize>>,
     /// Outlets that left, by the ids that they had.
     pub outlets: Vec<(EgressId, Outlet)>,

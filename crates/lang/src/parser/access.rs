@@ -35,7 +35,7 @@ fn grantee(line: &mut Line<'_>) -> Read<Grantee> {
 
 const EXPECTED: &str = "a name, or the number of a user or a group";
 
-/// What may name a user, a group or a token: no blanks and nothing that a log would show as something else.
+/// This is what may name a user, a group or a token: no blanks and nothing that a log would show as something else.
 pub(super) fn grantee_name(text: &str) -> Value<String> {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
     if text.is_empty() || text.len() > 255 || !text.chars().all(is_plain) {

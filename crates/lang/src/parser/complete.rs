@@ -1,4 +1,4 @@
-//! What may stand at the end of a line that is not whole yet.
+//! This is what may stand at the end of a line that is not whole yet.
 //!
 //! The readers of the grammar say it: each records what it looks for where the line ends.
 
@@ -12,13 +12,13 @@ use tapline_api::words::NameKind;
 /// Names that the grammar knows the place of, and not the spelling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Names {
-    /// Of all things of this kind.
+    /// The names of all things of this kind.
     Of(NameKind),
-    /// Of the directions of wires: `NAME:a-to-b` and `NAME:b-to-a`.
+    /// The names of the directions of wires: `NAME:a-to-b` and `NAME:b-to-a`.
     Directions,
 }
 
-/// What may stand at the end of a line.
+/// This is what may stand at the end of a line.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Wanted {
     /// The place in bytes from which on the line is completed: that of its last word, or of the last item of a comma list.
@@ -31,7 +31,7 @@ pub struct Wanted {
     pub value: Option<String>,
 }
 
-/// What was looked for behind the last word of a line.
+/// This is what was looked for behind the last word of a line.
 #[derive(Default)]
 pub(super) struct Wishes {
     pub(super) words: Vec<&'static str>,
@@ -145,7 +145,7 @@ mod tests {
         lines.map(str::to_owned).collect()
     }
 
-    /// Where the words of a line begin and end; a quoted text is one.
+    /// The place where the words of a line begin and end; a quoted text is one.
     fn words(line: &str) -> Vec<(usize, usize)> {
         let (mut words, mut begin, mut is_quoted) = (Vec::new(), None, false);
         for (at, byte) in line.bytes().chain([b' ']).enumerate() {

@@ -103,7 +103,7 @@ pub(super) struct Line<'a> {
     role: Role,
     /// The next word names a thing that this line defines.
     is_new: bool,
-    /// What was looked for behind the last word.
+    /// This is what was looked for behind the last word.
     wishes: Wishes,
 }
 

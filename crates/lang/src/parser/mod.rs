@@ -2,7 +2,7 @@
 
 /// Commands that begin with `access`.
 mod access;
-/// What may stand at the end of a line.
+/// This is what may stand at the end of a line.
 mod complete;
 /// Edits, as rules and tools have them.
 mod edit;

@@ -163,7 +163,7 @@ enum TokenVerb {
     Revoke,
 }
 
-/// What may follow `token create NAME ROLE`.
+/// This is what may follow `token create NAME ROLE`.
 enum TokenOption {
     Peek,
     Expire(std::time::Duration),
