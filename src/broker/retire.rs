@@ -147,7 +147,7 @@ enum Stage {
     /// Workers trade their parts.
     #[default]
     Swapping,
-    /// Notes that what waits for tools that leave is sent. `seen` are the workers' flushes that left nothing, once all had one.
+    /// Copies that wait for tools that leave are sent. `seen` are the workers' flushes that left nothing, once all had one.
     Draining { until: Instant, seen: Option<Vec<u64>> },
     /// Workers let go of outlets that leave.
     Releasing,

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
+use super::connected;
 use serde_json::{Value, json};
 use tapline_harness::judges::number;
-use tapline_harness::lab::{EAL, Lab, Started, json_lines};
+use tapline_harness::lab::{EAL, Lab, Started};
 
 const PIPELINE: &str =
     "set idle sleep\nport attach in net_null0\ntool create t discard\nrule create 10 from in to t\n";
@@ -22,11 +23,16 @@ fn start(lab: &Lab, audit: &str, flags: &[&str]) -> Started {
     started
 }
 
+/// The records of a log.
+fn records(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a record in JSON")).collect()
+}
+
 struct Client(BufReader<UnixStream>);
 
 impl Client {
     fn of(lab: &Lab) -> Self {
-        let stream = UnixStream::connect(lab.path("control.sock")).expect("a broker that listens");
+        let stream = connected(lab);
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
         Self(BufReader::new(stream))
     }
@@ -98,7 +104,7 @@ fn every_change_is_in_the_log_and_what_is_done_to_the_log_is_found() {
     ended.done();
     let text = std::fs::read_to_string(lab.path("audit.jsonl")).expect("a log");
     assert!(!text.contains(&token), "{text}");
-    let records = json_lines(&text);
+    let records = records(&text);
     let said: Vec<String> = records
         .iter()
         .map(|record| {
@@ -218,7 +224,7 @@ fn nothing_is_changed_without_a_record_where_one_is_required() {
         started.signal("TERM");
         lab.end(started).done();
         let text = std::fs::read_to_string(lab.path("missing/audit.jsonl")).expect("a log");
-        let gap = &json_lines(&text)[0];
+        let gap = &records(&text)[0];
         assert_eq!(gap["kind"], "gap", "{mode}");
         // the start, two changes, and two refusals of those
         assert_eq!(gap["lost"], if is_changed { 3 } else { 5 }, "{mode}");

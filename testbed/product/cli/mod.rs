@@ -18,3 +18,15 @@ mod prompt;
 mod reload;
 /// The control socket.
 mod socket;
+
+/// Connects to the control socket of a broker that has just been started: the one before may have left its own.
+fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
+    let begun = std::time::Instant::now();
+    loop {
+        match std::os::unix::net::UnixStream::connect(lab.path("control.sock")) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(begun.elapsed().as_secs() < 60, "no broker listens: {error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

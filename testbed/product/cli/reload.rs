@@ -1,10 +1,10 @@
 //! A whole file in the place of the running plan: receipts, confirms, guards, the history.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::connected;
 use serde_json::{Value, json};
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
@@ -47,7 +47,7 @@ fn ctl(lab: &Lab, words: &[&str]) -> Ctl {
 
 /// Calls a method on a plain socket.
 fn call(lab: &Lab, method: &str, params: Value) -> Value {
-    let mut stream = UnixStream::connect(lab.path("control.sock")).expect("a broker that listens");
+    let mut stream = connected(lab);
     let request = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
     writeln!(stream, "{request}").expect("a broker that reads");
     let mut line = String::new();
@@ -129,7 +129,7 @@ fn a_file_takes_the_place_of_the_running_plan_and_the_receipt_says_what_became_o
     assert!(said.stderr.contains("test.pipe:5:21: error: unknown port `nowhere`"), "{}", said.stderr);
     // so is one that is not there, and one that cannot be applied
     assert_eq!(ctl(&lab, &["reload", "none.pipe"]).status, Some(2));
-    file(&lab, "set burst 16\nrule create 10 from in to t\n");
+    file(&lab, "set workers 2\nrule create 10 from in to t\n");
     let said = ctl(&lab, &["reload"]);
     assert_eq!(said.status, Some(1), "{}", said.stderr);
     assert_eq!(run(&lab, "reload")["error"]["code"], -32004);
