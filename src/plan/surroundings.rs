@@ -132,6 +132,10 @@ const MOST_LINKS: usize = 40;
 
 /// Opens a regular file, and waits for nothing: what a pipe has is not for us, and one that nobody writes would be waited for.
 fn open_regular(path: &Path) -> Result<File, Unreadable> {
+    // a pipe is not even opened: who writes to it would find a reader, and then lose it
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return Err(Unreadable::NotRegular);
+    }
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let there = file.metadata()?;
     if there.is_dir() {
