@@ -347,7 +347,7 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
                     && stats["tools"]["g"]["sent"].as_u64() == Some(10)
             });
             prompt.say("quit");
-            prompt.end_with(1);
+            prompt.end_with(i32::from(is_refused));
             if !is_refused {
                 break;
             }
