@@ -324,7 +324,7 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.say("rule create 20 from in sample flow 1/2 to c");
     prompt.hear(CHANGED, 1);
     prompt.say("quit");
-    assert_eq!(prompt.end_with(2).last()["rules"].as_object().expect("rules").len(), 2);
+    assert_eq!(prompt.end_with(1).last()["rules"].as_object().expect("rules").len(), 2);
 }
 
 /// Copies, classes, schedules and limits that the file's rules have none of.

@@ -124,7 +124,7 @@ fn soak() {
             pair.set_far("up");
         }
         // identities are judged here
-        let run = prompt.quit();
+        let run = prompt.quit_by_chance();
         rounds += 1;
         packets += run.number("packets/received");
         copies += run.number("copies/requested");

@@ -210,6 +210,12 @@ impl Prompt<'_> {
         bench.ended(&self.left()).scripted(status)
     }
 
+    /// As [`quit_scripted`](Self::quit_scripted), after lines of which some may have been wrong by chance.
+    pub fn quit_by_chance(self) -> Account {
+        let bench = self.bench;
+        bench.ended(&self.left()).scripted_by_chance()
+    }
+
     fn left(mut self) -> Output {
         self.say("quit");
         drop(self.input.take());
