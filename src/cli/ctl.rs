@@ -125,7 +125,7 @@ impl Connection {
 
     /// Takes the next object that the broker sends.
     fn receive(&mut self) -> Result<Value, Status> {
-        match lines::next_line(&mut self.reader, MOST_REPLY_BYTES) {
+        match lines::next_line(&mut self.reader, MOST_REPLY_BYTES, lines::Excess::Stop) {
             Ok(Some(lines::Line::Whole(line))) => match serde_json::from_slice(&line) {
                 Ok(value) => Ok(value),
                 // a client that is turned away is told so in words
@@ -186,7 +186,7 @@ impl Connection {
         })?;
         let mut status = Status::Done;
         loop {
-            match lines::next_line(&mut stream, lines::MOST_BYTES) {
+            match lines::next_line(&mut stream, lines::MOST_BYTES, lines::Excess::Skip) {
                 Ok(Some(lines::Line::Whole(line))) => {
                     let line = String::from_utf8_lossy(&line).into_owned();
                     let text = line.trim();

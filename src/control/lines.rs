@@ -37,7 +37,7 @@ impl Lines {
     pub fn of(stream: impl io::Read + Send + 'static, bell: Bell) -> io::Result<Self> {
         let mut stream = io::BufReader::new(stream);
         // an error ends the stream as its end does
-        Self::by(move || next_line(&mut stream, MOST_BYTES).ok().flatten(), bell)
+        Self::by(move || next_line(&mut stream, MOST_BYTES, Excess::Skip).ok().flatten(), bell)
     }
 
     /// Begins to take the lines that `read` gives, until it gives none; the bell is rung for each line and at the end.
@@ -82,11 +82,20 @@ fn send_lines(mut read: impl FnMut() -> Option<Line>, lines: &SyncSender<Line>, 
     }
 }
 
+/// The way of a reader with a line that is too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excess {
+    /// It is read to its end, and the next one is read.
+    Skip,
+    /// It is read no further: nothing comes behind it.
+    Stop,
+}
+
 /// Reads the next line of a stream; `None` at its end. The last line needs no end of its own.
 ///
 /// # Errors
 /// If the stream cannot be read.
-pub fn next_line(stream: &mut impl BufRead, most_bytes: usize) -> io::Result<Option<Line>> {
+pub fn next_line(stream: &mut impl BufRead, most_bytes: usize, excess: Excess) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     let (mut is_too_long, mut is_begun) = (false, false);
     loop {
@@ -98,6 +107,9 @@ pub fn next_line(stream: &mut impl BufRead, most_bytes: usize) -> io::Result<Opt
         let end = read.iter().position(|&byte| byte == b'\n');
         let part = &read[..end.unwrap_or(read.len())];
         is_too_long |= line.len() + part.len() > most_bytes;
+        if is_too_long && excess == Excess::Stop {
+            return Ok(Some(Line::TooLong));
+        }
         if is_too_long {
             line.clear();
         } else {

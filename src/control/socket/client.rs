@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::super::access::Caller;
 use super::super::bell::Bell;
-use super::super::lines::{Line, next_line};
+use super::super::lines::{Excess, Line, next_line};
 use super::super::outlet::Outlet;
 use super::super::tokens::Shown;
 use super::MOST_LINE_BYTES;
@@ -74,7 +74,7 @@ impl Client {
     /// Reads lines until the client goes away, and waits where too many are not answered. A line that is too long is the last.
     pub(super) fn read(&self, stream: UnixStream, bell: &Bell) {
         let mut stream = BufReader::new(stream);
-        while let Ok(Some(line)) = next_line(&mut stream, MOST_LINE_BYTES) {
+        while let Ok(Some(line)) = next_line(&mut stream, MOST_LINE_BYTES, Excess::Stop) {
             let is_last = line == Line::TooLong;
             let bytes = size(&line);
             let mut inbox = self.inbox();

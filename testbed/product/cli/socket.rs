@@ -100,6 +100,7 @@ fn a_client_that_stands_still_keeps_no_other_waiting_and_too_many_are_turned_awa
     let _ = long.write_all(&vec![b'x'; 2 << 20]);
     let mut answer = String::new();
     let _ = long.read_to_string(&mut answer);
+    // what it had not been asked to send may end its connection before it has read the answer
     assert!(answer.is_empty() || answer.contains("longer than 1048576 bytes"), "{answer}");
     // 64 may be connected
     let mut clients: Vec<BufReader<UnixStream>> = Vec::new();
