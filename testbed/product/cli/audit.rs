@@ -226,8 +226,10 @@ fn nothing_is_changed_without_a_record_where_one_is_required() {
         let text = std::fs::read_to_string(lab.path("missing/audit.jsonl")).expect("a log");
         let gap = &records(&text)[0];
         assert_eq!(gap["kind"], "gap", "{mode}");
-        // the start, two changes, and two refusals of those
-        assert_eq!(gap["lost"], if is_changed { 3 } else { 5 }, "{mode}");
+        // the start, two changes, and two refusals of those; where nobody waits for the log, the last change may be written after the
+        // folder is there
+        let lost = gap["lost"].as_u64().expect("a number");
+        assert!(if is_changed { (2..=3).contains(&lost) } else { lost == 5 }, "{mode}: {lost}");
         assert_eq!(verify(&lab, &["missing/audit.jsonl"]).0, 0);
     }
 }
