@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::kept::Kept;
 use super::prepare::Prepared;
-use super::retire::{Retirement, Swapped};
+use super::retire::Retirement;
 use super::start::rules::state_of;
 use super::{Broker, Error};
 use crate::plan::Plan;
@@ -63,16 +63,12 @@ impl Broker {
     /// Puts a plan into force that everything is there for.
     fn swap(&mut self, plan: Arc<Plan>, prepared: Prepared) {
         let Prepared { kept, fixed, copy_resources, makers, machinery } = prepared;
-        let mut swapped = Swapped::begin(&self.plan, &plan, &kept, self.generation + 1);
-        let window = self.window(&plan, &kept, machinery.as_ref());
-        self.generation += 1;
         (self.fixed, self.copy_resources) = (fixed, copy_resources);
         let links_and_fits = match &machinery {
             Some(machinery) => machinery.links_and_fits(&plan, &self.watch, &kept),
             None => self.watch.links_and_fits(),
         };
         let turned = self.watch.change(&plan, &kept, links_and_fits, &mut self.events.at(clock::now_ns()));
-        swapped.moved = turned.moved;
         let (setups, mut retirement) = match machinery {
             Some(machinery) => self.change_machinery(&plan, &kept, machinery, turned.noted),
             None => {
@@ -95,7 +91,7 @@ impl Broker {
             come.for_each(|(id, &is_untied)| self.guards.untied[id] = is_untied);
         }
         self.plan = plan;
-        self.begin_retirement(retirement, parts, swapped, window, &turned.cell);
+        self.begin_retirement(retirement, parts, turned.moved, &turned.cell);
         turned.cell.wake();
     }
 

@@ -119,9 +119,7 @@ pub struct Broker {
     roles: LcoreRoles,
     /// Who polls and sends what.
     layout: Layout,
-    /// Changes of the plan so far.
-    generation: u64,
-    /// This is what the last change did, once it is over.
+    /// The last change that is over.
     swapped: Option<Swapped>,
     /// This is what leaves, until all of it is gone.
     retirement: Option<Retirement>,

@@ -20,13 +20,11 @@ use super::start::queues::{SpareTxq, has_captures};
 use super::watch::{Moved, Watch};
 use super::{Broker, DRAIN_LIMIT};
 use crate::plan::Plan;
-use crate::plan::value::{PortPlan, RulePlan};
+use crate::plan::value::PortPlan;
 use tapline_api::event::Event;
-use tapline_api::snapshot::DriverStats;
 use tapline_api::words::{DropReason, LinkState};
 use tapline_datapath::counters::{EgressCounters, WriterCounters};
 use tapline_datapath::egress::mtu::FrameLimits;
-use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{Attachment, EgressId, GroupId, PortId, ToolId, WireId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::decap::EndpointReport;
@@ -36,109 +34,12 @@ use tapline_datapath::swap::setup::{NextOutlet, Release, Setup};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::{ById, Id};
 
-/// The fate of objects of one kind, by their names.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Objects {
-    pub kept: Vec<String>,
-    pub added: Vec<String>,
-    pub removed: Vec<String>,
-    /// They are there under their names, with queues of their own.
-    pub recreated: Vec<String>,
-}
-
-/// The losses in a change's window: on ports and tools that stayed, and of what waited for tools that left.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Lost {
-    pub packets: u64,
-    pub copies: u64,
-    /// The key is the port's name; ports that lost nothing are not there.
-    pub by_port: Vec<(String, u64)>,
-    pub by_tool: Vec<(String, u64)>,
-}
-
-/// This is what a change of the plan did.
+/// A change of the plan that is over.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Swapped {
-    /// Counts changes, from 1.
-    pub generation: u64,
-    pub ports: Objects,
-    pub tools: Objects,
-    pub groups: Objects,
-    pub wires: Objects,
-    pub rules: Objects,
     pub moved: Vec<Moved>,
-    /// Samplers that go on with what they remember, and those that began anew.
-    pub samplers: (u64, u64),
-    /// As `samplers`, of tables of duplicates.
-    pub dedups: (u64, u64),
-    pub lost: Lost,
     /// From the offer to the last worker that took it up.
     pub swapped_us: u64,
-    /// From the offer until all that left was gone.
-    pub retired_ms: u64,
-    /// Both identities held when it was over, but for what is on its way.
-    pub balanced: bool,
-}
-
-impl Swapped {
-    pub(super) fn begin(before: &Plan, after: &Plan, kept: &Kept, generation: u64) -> Self {
-        let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<String>>();
-        let ports_before = names(before.ports.iter().map(|port| &port.name).collect());
-        let ports = names(after.ports.iter().map(|port| &port.name).collect());
-        let tools_before = names(before.tools.iter().map(|tool| &tool.name).collect());
-        let tools = names(after.tools.iter().map(|tool| &tool.name).collect());
-        let groups_before = names(before.groups.iter().map(|group| &group.name).collect());
-        let groups = names(after.groups.iter().map(|group| &group.name).collect());
-        let wires_before = names(before.wires.iter().map(|wire| &wire.name).collect());
-        let wires = names(after.wires.iter().map(|wire| &wire.name).collect());
-        let rule_names = |plan: &Plan| plan.rules.iter().map(|rule| rule.priority.to_string()).collect();
-        let (rules_before, rules): (Vec<String>, Vec<String>) = (rule_names(before), rule_names(after));
-        let is_queue_kept = |place: usize| kept.outlets[ToolId(place).egress()].is_some();
-        let state = |has: fn(&RulePlan) -> bool, goes_on: fn(bool, bool) -> bool| {
-            let having = after.rules.iter().zip(&kept.rules).filter(|(rule, _)| has(rule));
-            let (kept, begun): (Vec<_>, Vec<_>) = having.partition(|(_, carried)| {
-                carried.is_some_and(|carried| goes_on(carried.has_sampler, carried.has_dedup))
-            });
-            (kept.len() as u64, begun.len() as u64)
-        };
-        Self {
-            generation,
-            ports: objects(&ports_before, &ports, |_| true),
-            tools: objects(&tools_before, &tools, is_queue_kept),
-            groups: objects(&groups_before, &groups, |_| true),
-            wires: objects(&wires_before, &wires, |_| true),
-            rules: objects(&rules_before, &rules, |_| true),
-            samplers: state(|rule| rule.sample.is_some(), |sampler, _| sampler),
-            dedups: state(|rule| rule.dedup.is_some(), |_, dedup| dedup),
-            ..Self::default()
-        }
-    }
-}
-
-fn objects(before: &[String], after: &[String], is_kept: impl Fn(usize) -> bool) -> Objects {
-    let mut objects = Objects::default();
-    for (place, name) in after.iter().enumerate() {
-        let list = match (before.contains(name), is_kept(place)) {
-            (false, _) => &mut objects.added,
-            (true, true) => &mut objects.kept,
-            (true, false) => &mut objects.recreated,
-        };
-        list.push(name.clone());
-    }
-    objects.removed = before.iter().filter(|name| !after.contains(name)).cloned().collect();
-    objects
-}
-
-/// This is what ports and tools that stay had lost when a change began.
-#[derive(Default)]
-pub(super) struct Window {
-    ports: Vec<(PortId, u64)>,
-    tools: Vec<(ToolId, u64)>,
-}
-
-/// Packets that a driver did not hand over.
-fn unreceived(stats: &DriverStats) -> u64 {
-    stats.missed + stats.no_mbuf
 }
 
 /// How far a change is.
@@ -169,17 +70,16 @@ pub(super) struct Retirement {
     cell: Option<Arc<LiveCell>>,
     /// Gives by worker, where outlets leave: what becomes of its transmit queues.
     txqs: Vec<Vec<Option<usize>>>,
-    /// Tools and wires whose outlets leave, in the order of their ids behind the plan's.
-    leaving: Vec<String>,
+    /// Outlets of tools or wires leave.
+    is_leaving: bool,
     intakes: Vec<Intake>,
     released: Vec<(usize, Box<Release>)>,
     devices: Vec<Device>,
     files: Vec<Locked>,
     written: Vec<Written>,
     /// With what counts the tool: the workers, and the writer at last.
-    recorders: Vec<(Recorder, String, Vec<Arc<EgressCounters>>)>,
+    recorders: Vec<(Recorder, Vec<Arc<EgressCounters>>)>,
     swapped: Swapped,
-    window: Window,
     offered_ns: u64,
     taken_up_ns: u64,
 }
@@ -225,26 +125,9 @@ impl Broker {
         self.retirement.is_some()
     }
 
-    /// This is what the last change did, once it is over.
+    /// Returns the last change that is over.
     pub fn swapped(&self) -> Option<&Swapped> {
         self.swapped.as_ref()
-    }
-
-    /// This is what ports and tools that another plan keeps have lost so far.
-    pub(super) fn window(&self, plan: &Plan, kept: &Kept, machinery: Option<&Machinery>) -> Window {
-        let ports = machinery.map_or(&self.machine.ports, |machinery| &machinery.ports);
-        let port = |(id, from): (PortId, &Option<PortId>)| {
-            from.map(|_| (id, ports.get(id).map_or(0, |device| unreceived(&device.stats()))))
-        };
-        let tool = |id: ToolId| Some((id, self.dropped(kept.tools[id]?)));
-        Window {
-            ports: kept.ports.entries().filter_map(port).collect(),
-            tools: plan.tools.ids().filter_map(tool).collect(),
-        }
-    }
-
-    fn dropped(&self, tool: ToolId) -> u64 {
-        self.account.of_tool(tool).map(EgressCounters::all_dropped).sum()
     }
 
     /// This is what workers poll and send by where nothing but groups differs.
@@ -292,7 +175,7 @@ impl Broker {
     ) -> (Vec<Option<Box<Setup>>>, Retirement) {
         let leaving = kept.leaving();
         let mut retirement = Retirement {
-            leaving: leaving.iter().map(|&id| self.name_of(id)).collect(),
+            is_leaving: !leaving.is_empty(),
             notes: new.notes,
             writers: new.writers,
             ..Retirement::default()
@@ -403,21 +286,11 @@ impl Broker {
                         .iter()
                         .map(|writers| Arc::clone(&writers.tools[recorder.tool]));
                     let counters = workers.chain(writer).collect();
-                    let name = self.plan.tools[recorder.tool].name.clone();
-                    retirement.recorders.push((recorder, name, counters));
+                    retirement.recorders.push((recorder, counters));
                 }
             }
         }
         self.recorders.extend(new);
-    }
-
-    /// The name of what has an egress of the running plan.
-    fn name_of(&self, id: EgressId) -> String {
-        match self.plan.egresses().all().find(|(known, _)| *known == id) {
-            Some((_, Egress::Tool(tool))) => self.plan.tools[tool].name.clone(),
-            Some((_, Egress::Wire(wire, _))) => self.plan.wires[wire].name.clone(),
-            None => String::new(),
-        }
     }
 
     /// Offers the workers their parts: first those that poll ports for others, so that rings that leave are filled no more when their
@@ -427,8 +300,7 @@ impl Broker {
         &mut self,
         mut retirement: Retirement,
         parts: Vec<Box<PlanPart>>,
-        swapped: Swapped,
-        window: Window,
+        moved: Vec<Moved>,
         cell: &Arc<LiveCell>,
     ) {
         let have_rings = !retirement.devices.is_empty() && self.roles.receive != self.roles.work;
@@ -440,7 +312,7 @@ impl Broker {
                 self.workers.handles[worker].swap.offer(Offer::Plan(part));
             }
         }
-        (retirement.swapped, retirement.window) = (swapped, window);
+        retirement.swapped.moved = moved;
         retirement.cell = Some(Arc::clone(cell));
         self.retirement = Some(retirement);
     }
@@ -512,7 +384,7 @@ impl Broker {
             Some(before) => before.iter().zip(&flushes).all(|(before, now)| *now >= before + 2),
             None => false,
         };
-        let is_drained = is_empty || retirement.leaving.is_empty();
+        let is_drained = is_empty || !retirement.is_leaving;
         let have_begun_anew = seen
             .as_ref()
             .is_some_and(|before| before.iter().zip(&flushes).any(|(before, now)| now < before));
@@ -535,12 +407,8 @@ impl Broker {
         if retirement.released.len() < self.workers.handles.len() {
             return false;
         }
-        let first = self.plan.egresses().count();
         for (worker, mut release) in retirement.released.drain(..) {
-            for (id, copies) in release.end(&self.account.counters[worker]) {
-                let name = retirement.leaving.get(id.0 - first).cloned().unwrap_or_default();
-                retirement.swapped.lost.add_copies(name, copies);
-            }
+            release.end(&self.account.counters[worker]);
         }
         self.watch.let_go();
         retirement.recorders.iter().for_each(|(recorder, ..)| recorder.begin_close());
@@ -554,16 +422,13 @@ impl Broker {
         {
             return false;
         }
-        for (recorder, name, counters) in &mut retirement.recorders {
+        for (recorder, counters) in &mut retirement.recorders {
             recorder.close(Duration::ZERO);
             let ended: u64 = counters.iter().map(|counters| counters.ended()).sum();
             let requested: u64 = counters.iter().map(|counters| counters.requested.get()).sum();
             let unwritten = requested.saturating_sub(ended);
             if let Some(writer) = counters.last() {
                 writer.drop_copies(DropReason::Congested, unwritten);
-            }
-            if unwritten > 0 {
-                retirement.swapped.lost.add_copies(name.clone(), unwritten);
             }
             if recorder.is_stuck() {
                 // it may wake up, and what it works with must still be there
@@ -574,22 +439,7 @@ impl Broker {
     }
 
     fn end_retirement(&mut self, mut retirement: Retirement) {
-        let mut swapped = take(&mut retirement.swapped);
-        for &(port, before) in &retirement.window.ports {
-            let lost = unreceived(&self.machine.ports[port].stats()).saturating_sub(before);
-            if lost > 0 {
-                swapped.lost.packets += lost;
-                swapped.lost.by_port.push((self.plan.ports[port].name.clone(), lost));
-            }
-        }
-        for &(tool, before) in &retirement.window.tools {
-            let lost = self.dropped(tool).saturating_sub(before);
-            if lost > 0 {
-                swapped.lost.add_copies(self.plan.tools[tool].name.clone(), lost);
-            }
-        }
-        swapped.balanced = self.account.totals().is_balanced();
-        swapped.retired_ms = clock::monotonic_ns().saturating_sub(retirement.offered_ns) / 1_000_000;
+        let swapped = take(&mut retirement.swapped);
         // queues before the ports that they are of
         drop(retirement);
         self.account.let_go();
@@ -632,14 +482,4 @@ struct ChangedMachine {
     pools: Pools,
     outputs: Outputs,
     written: ById<PortId, Option<Written>>,
-}
-
-impl Lost {
-    fn add_copies(&mut self, tool: String, copies: u64) {
-        self.copies += copies;
-        match self.by_tool.iter_mut().find(|(known, _)| *known == tool) {
-            Some((_, sum)) => *sum += copies,
-            None => self.by_tool.push((tool, copies)),
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::audit::gate::Passage;
-use super::receipt::{Moved, Objects, State, states};
+use super::receipt::{Facts, Moved};
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
@@ -15,7 +15,6 @@ use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
 use tapline_api::event::Event;
 use tapline_api::request::Reply;
-use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
 use tapline_lang::ast::session::{SessionCommand, TokenCommand};
@@ -265,18 +264,11 @@ pub struct Taken {
     pub text: String,
     /// How the plans differ.
     pub changes: Vec<diff::Change>,
-    /// How the objects of both plans fared.
-    pub objects: Objects,
-    /// Statistics of the moment before.
-    pub before: Snapshot,
     pub planned: Duration,
     /// Until all workers went by the plan.
     pub swapped: Duration,
-    /// Until what left was gone.
-    pub retired: Duration,
-    /// Samplers and tables of duplicates, and whether they go on.
-    pub state: Vec<State>,
-    pub moved: Moved,
+    /// The facts of its receipt, if it is answered by one.
+    pub facts: Option<Facts>,
     /// The answer: warnings, by now.
     pub reply: Reply,
 }
@@ -460,16 +452,20 @@ impl Planning {
             taken.swapped = waited;
         }
         let late = broker.swapping();
-        // a receipt says what became of all that left
-        if late.is_none() && self.has_receipt && broker.is_retiring() {
-            return Progress::Waits(None);
-        }
-        taken.retired = self.since.elapsed() - taken.planned;
-        if let Some(swapped) = broker.swapped().filter(|_| late.is_none()) {
-            taken.moved = Moved {
-                buckets: swapped.moved.iter().map(|moved| moved.buckets).sum(),
-                flows: swapped.moved.iter().map(|moved| moved.flows).sum(),
-            };
+        if let Some(facts) = &mut taken.facts {
+            // a receipt says what became of all that left
+            if late.is_none() && broker.is_retiring() {
+                return Progress::Waits(None);
+            }
+            facts.retired = self.since.elapsed() - taken.planned;
+            facts.after = broker.snapshot();
+            if let Some(swapped) = broker.swapped().filter(|_| late.is_none()) {
+                taken.swapped = Duration::from_micros(swapped.swapped_us);
+                facts.moved = Moved {
+                    buckets: swapped.moved.iter().map(|moved| moved.buckets).sum(),
+                    flows: swapped.moved.iter().map(|moved| moved.flows).sum(),
+                };
+            }
         }
         if let Some(lcore) = late {
             broker.record(Event::SwapLate { lcore: lcore.0 });
@@ -495,16 +491,13 @@ impl Planning {
             return Err(Progress::Refused(reply));
         }
         let changes = diff::diff(broker.plan(), &plan);
+        let facts = self.has_receipt.then(|| Facts::of(broker.plan(), &plan, &changes, broker.snapshot()));
         let taken = Box::new(Taken {
             text,
-            objects: Objects::of(broker.plan(), &plan, &changes),
             changes,
-            before: broker.snapshot(),
             planned: self.since.elapsed(),
             swapped: Duration::ZERO,
-            retired: Duration::ZERO,
-            state: states(broker.plan(), &plan),
-            moved: Moved::default(),
+            facts,
             reply: warnings,
         });
         if self.is_dry_run {

@@ -1,12 +1,14 @@
 //! The receipt of a reload says what moved, what was kept and what was lost, zero included (`tapline.reload/1`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::plan::diff::{Change, Kind, Subject};
+use crate::plan::value::RulePlan;
 use tapline_api::access::Principal;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::values::seconds;
@@ -88,15 +90,41 @@ pub struct Moved {
     pub flows: u64,
 }
 
+/// The facts of a receipt that the broker and both plans have.
+pub struct Facts {
+    pub objects: Objects,
+    pub state: Vec<State>,
+    /// Statistics of the moment before, and those once it was over.
+    pub before: Snapshot,
+    pub after: Snapshot,
+    /// Until what left was gone.
+    pub retired: Duration,
+    pub moved: Moved,
+}
+
+impl Facts {
+    /// Compares two plans, whose differences are `changes`, at a moment with these statistics.
+    pub fn of(old: &Plan, new: &Plan, changes: &[Change], before: Snapshot) -> Self {
+        Self {
+            objects: Objects::of(old, new, changes),
+            state: states(old, new),
+            after: before.clone(),
+            before,
+            retired: Duration::ZERO,
+            moved: Moved::default(),
+        }
+    }
+}
+
 /// Says of the rules of both plans whether they go on with what they remember.
-pub fn states(old: &Plan, new: &Plan) -> Vec<State> {
+fn states(old: &Plan, new: &Plan) -> Vec<State> {
+    let before: HashMap<u32, &RulePlan> = old.rules.iter().map(|rule| (rule.priority, rule)).collect();
     let mut states = Vec::new();
     for rule in &new.rules {
-        let Some(known) = old.rules.iter().find(|known| known.priority == rule.priority) else { continue };
-        let object = format!("rule {}", rule.priority);
+        let Some(known) = before.get(&rule.priority) else { continue };
         let mut note = |what, has: bool, kept| {
             if has {
-                states.push(State { object: object.clone(), what, kept });
+                states.push(State { object: format!("rule {}", rule.priority), what, kept });
             }
         };
         note("sample", known.sample.is_some() && rule.sample.is_some(), known.sample == rule.sample);
@@ -170,9 +198,10 @@ impl Objects {
                 }
             }
         }
-        let is_kept = |subject: &Subject| changes.iter().all(|change| change.subject != *subject);
-        let subjects = subjects(new).into_iter().filter(|subject| subjects_has(old, subject));
-        for subject in subjects.filter(is_kept) {
+        let changed: HashSet<&Subject> = changes.iter().map(|change| &change.subject).collect();
+        let known: HashSet<Subject> = subjects(old).collect();
+        for subject in subjects(new).filter(|subject| known.contains(subject) && !changed.contains(subject))
+        {
             let (fates, name) = objects.fates(&subject);
             fates.kept.push(name);
         }
@@ -208,7 +237,7 @@ impl Objects {
 }
 
 /// All objects of a plan that have names.
-fn subjects(plan: &Plan) -> Vec<Subject> {
+fn subjects(plan: &Plan) -> impl Iterator<Item = Subject> {
     let ports = plan.ports.iter().map(|port| Subject::Port(port.name.clone()));
     let tools = plan.tools.iter().map(|tool| Subject::Tool(tool.name.clone()));
     let groups = plan.groups.iter().map(|group| Subject::Group(group.name.clone()));
@@ -216,20 +245,7 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
     let filters = plan.filters.iter().map(|filter| Subject::Filter(filter.name.clone()));
     let rules = plan.rules.iter().map(|rule| Subject::Rule(rule.priority));
     let access = plan.access.iter().map(|grant| Subject::Access(grant.grantee()));
-    ports.chain(tools).chain(groups).chain(wires).chain(filters).chain(rules).chain(access).collect()
-}
-
-fn subjects_has(plan: &Plan, subject: &Subject) -> bool {
-    match subject {
-        Subject::Setting(_) => true,
-        Subject::Port(name) => plan.ports.iter().any(|port| port.name == *name),
-        Subject::Tool(name) => plan.tools.iter().any(|tool| tool.name == *name),
-        Subject::Group(name) => plan.groups.iter().any(|group| group.name == *name),
-        Subject::Wire(name) => plan.wires.iter().any(|wire| wire.name == *name),
-        Subject::Filter(name) => plan.filters.iter().any(|filter| filter.name == *name),
-        Subject::Rule(priority) => plan.rules.iter().any(|rule| rule.priority == *priority),
-        Subject::Access(grantee) => plan.access.iter().any(|grant| grant.grantee() == *grantee),
-    }
+    ports.chain(tools).chain(groups).chain(wires).chain(filters).chain(rules).chain(access)
 }
 
 impl Lost {

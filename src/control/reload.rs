@@ -91,8 +91,6 @@ pub struct Scene<'a> {
     pub broker: &'a str,
     pub by: &'a Principal,
     pub now_ns: u64,
-    /// Statistics by now.
-    pub after: &'a Snapshot,
 }
 
 impl Versions {
@@ -117,13 +115,10 @@ impl Versions {
         } else {
             self.history.add(taken.text.clone(), cause.origin(), scene.by.to_string(), scene.now_ns)
         };
-        match cause {
-            Cause::Commands => return taken.reply,
-            Cause::Rollback { .. } => {}
-            Cause::Reload { reload, .. } => {
-                self.history.load(taken.text.clone());
-                self.await_confirm(id, &before, reload, scene);
-            }
+        let Some(facts) = &taken.facts else { return taken.reply };
+        if let Cause::Reload { reload, .. } = cause {
+            self.history.load(taken.text.clone());
+            self.await_confirm(id, &before, reload, (scene.now_ns, &facts.after));
         }
         self.answer(Step { result: Outcome::Done, id, before }, cause, taken, scene)
     }
@@ -132,7 +127,7 @@ impl Versions {
     pub fn rehearse(&mut self, cause: &Cause, taken: Taken, scene: &Scene<'_>) -> Reply {
         let before = self.history.current().clone();
         let id = before.id + 1;
-        if matches!(cause, Cause::Commands) {
+        if taken.facts.is_none() {
             return match taken.changes.as_slice() {
                 [] => taken.reply.and(Reply::done("nothing would change\n")),
                 changes => {
@@ -146,6 +141,7 @@ impl Versions {
 
     fn answer(&mut self, step: Step, cause: &Cause, taken: Taken, scene: &Scene<'_>) -> Reply {
         let Step { result, id, before } = step;
+        let Some(facts) = taken.facts else { return taken.reply };
         self.reloads += 1;
         let is_done = result == Outcome::Done;
         let receipt = Receipt {
@@ -160,12 +156,12 @@ impl Versions {
             result,
             planned_ms: ms(taken.planned),
             swapped_us: taken.swapped.as_nanos() as f64 / 1e3,
-            retired_ms: ms(taken.retired),
-            objects: taken.objects,
-            state: taken.state,
-            moved: taken.moved,
-            lost: if is_done { Lost::between(&taken.before, scene.after) } else { Lost::default() },
-            balanced: scene.after.balanced,
+            retired_ms: ms(facts.retired),
+            objects: facts.objects,
+            state: facts.state,
+            moved: facts.moved,
+            lost: if is_done { Lost::between(&facts.before, &facts.after) } else { Lost::default() },
+            balanced: facts.after.balanced,
             confirm: self
                 .pending
                 .as_ref()
@@ -181,17 +177,18 @@ impl Versions {
         taken.reply.and(Reply { value: Some(value), ..Reply::done(text) })
     }
 
-    fn await_confirm(&mut self, id: u32, before: &Version, reload: &Reload, scene: &Scene<'_>) {
+    fn await_confirm(&mut self, id: u32, before: &Version, reload: &Reload, at: (u64, &Snapshot)) {
+        let (now_ns, statistics) = at;
         let Some(limit) = reload.confirm else { return };
         // the same file once more gives it more time
         let back_to = self.pending.as_ref().map_or(before.id, |pending| pending.back_to);
-        let guard = reload.guard.map(|guard| (guard, counted(guard.of, scene.after)));
+        let guard = reload.guard.map(|guard| (guard, counted(guard.of, statistics)));
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.pending = Some(Pending {
             id,
             back_to,
             until: Instant::now() + limit,
-            until_ns: scene.now_ns.saturating_add(limit_ns),
+            until_ns: now_ns.saturating_add(limit_ns),
             guard,
             hash: self.history.current().hash.clone(),
         });

@@ -4,8 +4,7 @@
 //! every few milliseconds; a change waits for its turn while another is on its way. Nothing here waits for a file or a reader.
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_record
 use super::complete::{Completion, complete};
 use super::history::{History, lines_that_differ};
 use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
+use super::state;
 use super::tokens::{Shown, Tokens};
 use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
@@ -36,6 +36,9 @@ use tapline_dpdk::clock;
 use tapline_kernel::process::own_uid;
 use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
 use tapline_lang::ast::{Command, Show};
+
+/// Mode of a file that `save` writes, less the umask.
+const SAVED_MODE: u32 = 0o666;
 
 /// Names a request whose answer comes later.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -421,7 +424,7 @@ impl Session {
             return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
         };
         let text = self.versions.history().current().text.clone();
-        let written = Work::begin(move |_| match write_whole(&path, &text) {
+        let written = Work::begin(move |_| match state::replace(&path, text.as_bytes(), SAVED_MODE) {
             Ok(()) => Reply::done(format!("{}: written\n", path.display())),
             Err(error) => Reply::failed(format!("error: {}: {error}\n", path.display())),
         });
@@ -662,8 +665,7 @@ impl Session {
                 }
             },
             Progress::Done(taken) => {
-                let after = self.broker.snapshot();
-                let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns(), after: &after };
+                let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns() };
                 if is_dry_run {
                     return Some(self.versions.rehearse(&cause, *taken, &scene));
                 }
@@ -777,23 +779,6 @@ impl Session {
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
     }
-}
-
-/// Writes a file whole or not at all: beside it first, then in its place.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = std::fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    });
-    if written.is_err() {
-        // what is left of it is nobody's
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
 }
 
 /// Lists the commands of the language for programs.

@@ -2,6 +2,7 @@
 //! # Source
 //! flock(2), rename(2), fsync(2).
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -69,26 +70,38 @@ impl State {
     /// # Errors
     /// It cannot be written; the one before it is there still.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (path, hidden) = (self.folder.join(name), self.folder.join(format!(".{name}.new")));
-        let written = (|| {
-            let mut file =
-                File::options().write(true).create(true).truncate(true).mode(FILE_MODE).open(&hidden)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&hidden, &path)
-        })();
-        if written.is_err() {
-            // a rest takes room alone: the next one is written over it
-            let _ = fs::remove_file(&hidden);
-            return written;
-        }
-        File::open(&self.folder)?.sync_all()
+        replace(&self.folder.join(name), bytes, FILE_MODE)
     }
 
     /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.folder
     }
+}
+
+/// Puts a file in the place of the one at `path`, with `mode` as far as the umask lets it have that. It is there whole or not at all, also
+/// after a crash.
+///
+/// # Errors
+/// It cannot be written; the one before it is there still.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut hidden = OsString::from(".");
+    hidden.push(path.file_name().unwrap_or_default());
+    hidden.push(".new");
+    let hidden = path.with_file_name(hidden);
+    let written = (|| {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&hidden)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&hidden, path)
+    })();
+    if written.is_err() {
+        // a rest takes room alone: the next one is written over it
+        let _ = fs::remove_file(&hidden);
+        return written;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

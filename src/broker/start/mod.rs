@@ -217,7 +217,6 @@ pub(super) fn assemble(
     let mut broker = Broker {
         machine,
         layout: ways.layout,
-        generation: 0,
         swapped: None,
         retirement: None,
         workers: RunningWorkers::new(),

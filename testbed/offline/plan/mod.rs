@@ -15,8 +15,19 @@ mod surroundings;
 /// Reading nothing of the world but where a table says so.
 mod world;
 
+use std::path::{Path, PathBuf};
+
 use tapline::plan::{Plan, Surroundings, plan};
 use tapline_lang::parse_text;
+
+/// The pipeline files of the repository: those of users, and those of the language's tests.
+fn pipeline_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries =
+        ["pipelines", "testbed/lang"].map(|folder| root.join(folder).read_dir().expect("a folder"));
+    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect()
+}
 
 /// The plan of a text that is right.
 fn planned(text: &str) -> Plan {

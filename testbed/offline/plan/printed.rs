@@ -1,6 +1,6 @@
 //! The text that is printed of a pipeline makes its plan: of every pipeline file that there is, and of random ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 use tapline::plan::diff::diff;
@@ -37,12 +37,7 @@ fn assert_says_the_same(parsed: &Parsed, surroundings: &Surroundings) -> bool {
 
 #[test]
 fn every_pipeline_file_says_the_same_when_it_is_printed() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let entries =
-        ["pipelines", "testbed/lang"].map(|folder| root.join(folder).read_dir().expect("a folder"));
-    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    let paths: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect();
+    let paths = super::pipeline_files();
     // two texts are planned at two moments
     let surroundings = Surroundings { random: Random::known([7; 32]), ..Surroundings::system() };
     let (mut read, mut are_planned) = (0, 0);

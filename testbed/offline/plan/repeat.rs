@@ -1,7 +1,7 @@
 //! The same text in the same surroundings makes the same plan, and the same is said of it: of every pipeline file that there is, and of
 //! random ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -28,12 +28,7 @@ fn assert_repeats(parsed: &Parsed, surroundings: &Surroundings) -> bool {
 
 #[test]
 fn every_pipeline_file_makes_the_same_plan_twice() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let entries =
-        ["pipelines", "testbed/lang"].map(|folder| root.join(folder).read_dir().expect("a folder"));
-    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    let paths: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect();
+    let paths = super::pipeline_files();
     assert!(paths.len() > 25, "{} files", paths.len());
     let surroundings = Surroundings::system();
     let are_right = paths.iter().filter(|path| assert_repeats(&load(path, &[], &System), &surroundings));
