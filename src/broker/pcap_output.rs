@@ -105,10 +105,18 @@ pub(super) fn paths(devargs: &Devargs) -> impl Iterator<Item = &str> {
     device_files(devargs).filter(|file| file.is_written).map(|file| file.path)
 }
 
+/// Returns the first pipe that net_pcap opens, to read it or to write to it.
+pub(super) fn pipe(devargs: &Devargs) -> Option<&str> {
+    device_files(devargs).map(|file| file.path).find(|path| is_pipe(path))
+}
+
+fn is_pipe(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo())
+}
+
 /// A warning where net_pcap writes to a pipe, whose reader may go without anyone hearing of it.
 pub fn pipe_note(port: &PortPlan) -> Option<Event> {
-    let is_pipe = |path: &&str| fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
-    let path = paths(&port.devargs).find(is_pipe)?;
+    let path = paths(&port.devargs).find(|path| is_pipe(path))?;
     Some(Event::PipeUnwatched { port: port.name.clone(), path: path.to_owned() })
 }
 

@@ -8,7 +8,7 @@ use super::device::Device;
 use super::kept::Kept;
 use super::neighbours::{Neighbourhood, Probe};
 use super::outputs::{Locked, Outputs};
-use super::pcap_output::Written;
+use super::pcap_output::{self, Written};
 use super::recorder::{Feed, Recorder};
 use super::refusal::Refusal;
 use super::start::Site;
@@ -145,7 +145,7 @@ impl Broker {
     }
 
     /// # Errors
-    /// The first port whose device is that of one that runs.
+    /// The first port whose device is that of one that runs, or whose driver would wait for the other end of a pipe.
     fn check_devices(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
         let comes =
             plan.ports.entries().filter(|(id, port)| kept.ports[*id].is_none() && port.replay.is_none());
@@ -156,6 +156,10 @@ impl Broker {
             if let Some(other) = self.plan.ports.iter().find(is_same) {
                 let (port, device) = (port.name.clone(), device.to_owned());
                 return Err(Refusal::DeviceInUse { port, device, other: other.name.clone() }.into());
+            }
+            if let Some(path) = pcap_output::pipe(&port.devargs) {
+                let (port, path) = (port.name.clone(), path.to_owned());
+                return Err(Refusal::WaitsForPipe { port, path }.into());
             }
         }
         Ok(())

@@ -86,6 +86,11 @@ pub enum Refusal {
         "only rules and filters can be changed: the run was started without `-i` or `--control`; quit, change the file and run it"
     )]
     NotChangeable,
+    /// The driver of a port opens a pipe, and whoever opens a pipe waits for its other end.
+    #[error(
+        "port {port}: `{path}` is a pipe, whose other end would be waited for while packets flow; attach the port in the file that is run"
+    )]
+    WaitsForPipe { port: String, path: String },
     /// A port names the device of one that runs, or has left and is not gone yet.
     #[error(
         "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"

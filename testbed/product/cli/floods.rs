@@ -99,6 +99,30 @@ fn a_line_that_is_too_long_is_passed_over_and_the_next_is_answered() {
 }
 
 #[test]
+fn ports_that_would_wait_for_a_pipe_are_refused_while_packets_flow() {
+    let lab = Lab::new();
+    fifo(&lab, "pipe");
+    let mut started = lab.start(run(&lab, &["-i", "--stats", "stats.json"]).stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    let lines =
+        "port attach p net_pcap0,rx_pcap=pipe\nport attach p net_pcap0,tx_pcap=pipe rxq 0\nshow rules\n";
+    input.write_all(lines.as_bytes()).expect("a reader");
+    let seen = lab.until("packets", |line| number(line, "packets/received") > 0);
+    lab.until("more", |line| number(line, "packets/received") > number(&seen, "packets/received"));
+    input.write_all(b"quit\n").expect("a reader");
+    let ended = lab.end(started);
+    assert_eq!(
+        ended.stderr.matches("`pipe` is a pipe, whose other end would be waited for").count(),
+        2,
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stdout.contains("matched"), "{}", ended.stdout);
+    // both lines were right, and failed
+    ended.scripted(1);
+}
+
+#[test]
 fn files_that_block_or_never_end_are_refused_while_packets_flow() {
     let lab = Lab::new();
     fifo(&lab, "pipe");
