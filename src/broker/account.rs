@@ -28,9 +28,9 @@ pub(super) struct Account {
     pub retiring: Option<Retiring>,
     /// The egresses of the plan.
     kinds: Egresses,
-    /// Those of tools, wires and groups that plans before had.
+    /// Holds what tools, wires and groups had counted that are gone.
     departed: Departed,
-    /// Those that have something on its way.
+    /// Holds tools, wires and groups that have left, and have copies on their way.
     leaving: Vec<Leaving>,
 }
 

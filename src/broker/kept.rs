@@ -10,7 +10,7 @@ use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::swap::plan_part::CarriedOver;
 use tapline_packet::by_id::{ById, Id};
 
-/// This is what a plan keeps of the one before.
+/// The objects of a plan that the plan before has, too.
 pub(super) struct Kept {
     pub ports: ById<PortId, Option<PortId>>,
     pub tools: ById<ToolId, Option<ToolId>>,
@@ -25,11 +25,11 @@ pub(super) struct Kept {
     pub kinds: Egresses,
     pub kinds_before: Egresses,
     groups_before: usize,
-    /// Gives by port of the plan before: its id in the one that comes.
+    /// Each port of the plan before has its id in the plan that comes, unless it leaves.
     pub ports_after: ById<PortId, Option<PortId>>,
 }
 
-/// Gives by an id of what comes: the id of its namesake before.
+/// Returns for each id of the plan that comes the id of its namesake before.
 fn by_name<I: Id, B, A>(
     before: &ById<I, B>,
     after: &ById<I, A>,
@@ -45,7 +45,7 @@ fn writes_file(plan: &Plan, tool: ToolId) -> bool {
     plan.tools[tool].output == Output::Capture
 }
 
-/// Gives by an id before: the id that comes.
+/// Returns for each id of the plan before the id of its namesake that comes.
 fn inverse<I: Id>(before: &ById<I, Option<I>>, count: usize) -> ById<I, Option<I>> {
     let mut after = ById::filled(count, None);
     for (to, from) in before.entries() {
@@ -125,7 +125,7 @@ impl Kept {
         Side::ALL.iter().all(|&side| self.ports[after.port(side)] == Some(before.port(side)))
     }
 
-    /// The place where counters go on.
+    /// Returns the ids before, at which counters are found that go on.
     pub(super) fn origins(&self) -> Origins {
         Origins { ports: self.ports.clone(), egresses: self.egresses.clone(), groups: self.groups.clone() }
     }
@@ -185,7 +185,7 @@ fn carry_over(
     }
 }
 
-/// Gives by rule of `after`: its namesake in `before`. Both are ascending.
+/// Returns for each rule of `after` its namesake in `before`. Both are ascending.
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,

@@ -121,7 +121,7 @@ pub struct Broker {
     layout: Layout,
     /// The last change that is over.
     swapped: Option<Swapped>,
-    /// This is what leaves, until all of it is gone.
+    /// The parts of the plan before that leave, until all of them are gone.
     retirement: Option<Retirement>,
     copy_resources: CopyResources,
     secret: Secret,

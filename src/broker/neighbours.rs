@@ -155,7 +155,7 @@ impl Neighbours {
         self.ports.iter().any(|known| known.port == port && known.outbox.is_some())
     }
 
-    /// The place where a port's workers put what is for Tapline itself.
+    /// Returns the queue in which a port's workers put frames for Tapline itself.
     pub fn local_frames_of(&self, port: PortId) -> Option<Arc<LocalFrames>> {
         self.ports.iter().find(|known| known.port == port)?.local_frames.clone()
     }

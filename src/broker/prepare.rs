@@ -41,9 +41,9 @@ pub(super) struct Prepared {
     pub kept: Kept,
     pub fixed: Fixed,
     pub copy_resources: CopyResources,
-    /// There is one for each worker.
+    /// Each worker has one, if it makes copies.
     pub makers: Vec<Option<Maker>>,
-    /// It is there if ports, tools or wires are others than before.
+    /// A change has machinery if ports, tools or wires come or go.
     pub machinery: Option<Machinery>,
 }
 
@@ -58,15 +58,15 @@ pub(super) struct Machinery {
     pub mtus: ById<PortId, Option<u32>>,
     pub pools: Pools,
     pub outputs: Outputs,
-    /// Gives by port: the files of those that come.
+    /// Each port that comes has the watch over the file that its driver writes.
     pub written: ById<PortId, Option<Written>>,
-    /// There is one for each worker.
+    /// Each worker has those that it polls.
     pub intakes: Vec<Vec<Intake>>,
     pub ways: Vec<WorkerWays>,
     pub layout: Layout,
     pub local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     pub neighbours: (Vec<Neighbourhood>, Vec<Probe>),
-    /// Those of capture tools that come.
+    /// Each capture tool that comes has a ring from each worker.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
     pub recorders: Vec<Recorder>,
     pub writers: Option<Arc<WriterCounters>>,
@@ -247,7 +247,7 @@ impl Broker {
         })
     }
 
-    /// Gives by port its interface's MTU, and the watch over a file that its driver begins.
+    /// Returns for each port its interface's MTU, and the watch over a file that its driver begins.
     fn watched_ports(
         &self,
         plan: &Plan,
@@ -265,7 +265,7 @@ impl Broker {
         (mtus.collect(), written.collect())
     }
 
-    /// Gives by port: what workers put there for Tapline itself. A queue whose frames are told as before goes on.
+    /// Returns for each port the queue of frames for Tapline itself. A queue whose frames are told as before goes on.
     fn local_frames_for(
         &self,
         plan: &Plan,

@@ -180,13 +180,13 @@ pub struct Feed {
     pub rings: Vec<Arc<BatchRing>>,
     pub counters: Arc<EgressCounters>,
     pub names: PortNames,
-    /// There is one for each port of the plan.
+    /// Each port of the plan has the attachment that its packets are noted with.
     pub attachments: ById<PortId, Attachment>,
 }
 
 /// The ports that a file knows: each is described before its first packet.
 struct Interfaces {
-    /// There is one for each attachment.
+    /// Each attachment has the number of its interface in the file, once it has one.
     known: Vec<Option<InterfaceId>>,
     names: PortNames,
 }

@@ -56,7 +56,7 @@ enum Stage {
     Closing { until: Instant },
 }
 
-/// This is what leaves, until all of it is gone.
+/// The parts of the plan before that leave, until all of them are gone.
 #[derive(Default)]
 pub(super) struct Retirement {
     pub notes: Vec<Event>,
@@ -66,9 +66,9 @@ pub(super) struct Retirement {
     stage: Stage,
     /// Parts of workers that take theirs behind those that poll ports.
     second: Vec<(usize, Box<PlanPart>)>,
-    /// The place where workers look that have the plan before.
+    /// Workers that have the plan before look here.
     cell: Option<Arc<LiveCell>>,
-    /// Gives by worker, where outlets leave: what becomes of its transmit queues.
+    /// Each worker has the new places of its transmit queues, if outlets leave; a queue without a place is given up.
     txqs: Vec<Vec<Option<usize>>>,
     /// Outlets of tools or wires leave.
     is_leaving: bool,

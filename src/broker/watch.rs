@@ -55,14 +55,14 @@ pub struct Watch {
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,
-    /// Those of egresses that leave: whether they were up, and could send.
+    /// Each egress that leaves has two answers: whether it was up, and whether it could send.
     leaving: Vec<(bool, bool)>,
     workers: usize,
 }
 
 /// This is what a change of the plan made of the watch.
 pub(super) struct Turned {
-    /// The place where workers read from that have the plan before.
+    /// Workers that have the plan before read from here.
     pub cell: Arc<LiveCell>,
     pub moved: Vec<Moved>,
     /// Groups whose workers note elsewhere which buckets they use: the id before, and the id in the plan.
@@ -81,7 +81,7 @@ pub struct Moved {
     pub pending: u64,
 }
 
-/// The place where each worker notes the buckets of a group that it uses.
+/// Makes the notes of each worker on the buckets of a group that it uses.
 fn bucket_uses(count: usize, is_stamped: bool, workers: usize, now_ns: u64) -> Vec<Arc<BucketUse>> {
     let uses = (0..workers).map(|_| {
         let stamps = is_stamped.then(|| BucketStamps::new(count));

@@ -45,7 +45,7 @@ pub(super) struct Prompt {
     front: Front,
 }
 
-/// The place where the lines come from.
+/// The source of lines.
 enum Front {
     Script,
     /// A terminal that cannot be edited on.

@@ -6,11 +6,11 @@ use tapline_api::words::{AuditMode, GranteeKind, Role};
 /// Somebody who is granted a role.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Grantee {
-    /// It is known by its number.
+    /// A user has a number.
     User(u32),
-    /// It is known by its number.
+    /// A group has a number.
     Group(u32),
-    /// It is known by its name.
+    /// A token has a name.
     Token(String),
 }
 

@@ -86,7 +86,7 @@ pub(in crate::broker) struct PolledPort {
 #[derive(Clone, Default)]
 pub(in crate::broker) struct Layout {
     pub polled: Vec<Vec<PolledPort>>,
-    /// Gives by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// Each worker has, by port, the place of the port's transmit queue among its own, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Transmit queues that the worker has.
     pub txqs: Vec<usize>,

@@ -23,7 +23,7 @@ pub struct Totals {
     pub groups: ById<GroupId, GroupTotals>,
     /// The dedup of each rule; `None` if the rule does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
-    /// Those of tools, groups and wires that the plan has no more.
+    /// Holds what tools, groups and wires had counted that the plan has no more.
     pub departed: Departed,
 }
 
@@ -32,9 +32,9 @@ pub struct Totals {
 pub struct Departed {
     /// Packets of ports that are gone.
     pub received: u64,
-    /// Those of tools, and those of groups that no member got.
+    /// Counts the copies of tools, and those of groups that no member got.
     pub copies: Copies,
-    /// Those of wires.
+    /// Counts the originals of wires.
     pub originals: Copies,
 }
 

@@ -60,7 +60,7 @@ pub struct WorkerCounters {
     /// Those of the plan, and behind them those that leave.
     pub egresses: ById<EgressId, Arc<EgressCounters>>,
     pub groups: ById<GroupId, Arc<GroupCounters>>,
-    /// Those of ports that the plan before had, and this one has not.
+    /// Holds the counters of ports that the plan before had, and this one has not.
     left: Vec<Arc<PortCounters>>,
     /// Packets of ports that left before those.
     left_before: u64,
@@ -287,7 +287,7 @@ fn kept<I: Id, T: Default>(before: &ById<I, Arc<T>>, from: &ById<I, Option<I>>) 
     from.iter().map(|from| from.map_or_else(Arc::default, |from| Arc::clone(&before[from]))).collect()
 }
 
-/// The place where ports, egresses and groups of a plan stood in the plan before: the id that each had, or `None` where it was not there.
+/// Each port, egress and group of a plan has here the id that it had in the plan before, or `None` if it was not there.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Origins {
     pub ports: ById<PortId, Option<PortId>>,

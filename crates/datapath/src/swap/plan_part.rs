@@ -31,7 +31,7 @@ pub struct PlanPart {
     pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
-    /// It is there if ports, tools, groups or wires are others than before.
+    /// A part has a setup if ports, tools, groups or wires come, go or differ.
     pub setup: Option<Box<Setup>>,
     /// worker: when it took up the part, on the monotonic clock.
     pub taken_up_ns: u64,

@@ -28,15 +28,15 @@ pub enum NextOutlet {
 
 /// This is what a worker polls and sends by in another plan.
 pub struct Setup {
-    /// Gives by port of the plan before: its id, unless it leaves.
+    /// Each port of the plan before has its id in this one, unless it leaves.
     pub ports: ById<PortId, Option<PortId>>,
     /// This is what is polled besides.
     pub intakes: Vec<Intake>,
-    /// Gives by port: where frames for Tapline itself go.
+    /// Each port has the queue that frames for Tapline itself go to.
     pub local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     /// Those of the plan, and behind them those that leave.
     pub egresses: ById<EgressId, NextOutlet>,
-    /// Gives by egress before: its id.
+    /// Each egress of the plan before has its id in this one.
     pub moved: ById<EgressId, EgressId>,
     /// Behind those that it has.
     pub txqs: Vec<TxQueue>,
@@ -114,7 +114,7 @@ impl Setup {
 /// Takes away the outlets that leave, with what they send by.
 #[derive(Default)]
 pub struct Release {
-    /// Gives by place among the transmit queues: its place afterwards, unless it leaves.
+    /// Each transmit queue has its place afterwards, unless it leaves.
     pub txqs: Vec<Option<usize>>,
     /// Outlets that left, by the ids that they had.
     pub outlets: Vec<(EgressId, Outlet)>,

@@ -145,7 +145,7 @@ mod tests {
         lines.map(str::to_owned).collect()
     }
 
-    /// The place where the words of a line begin and end; a quoted text is one.
+    /// Returns the begin and the end of each word of a line; a quoted text is one word.
     fn words(line: &str) -> Vec<(usize, usize)> {
         let (mut words, mut begin, mut is_quoted) = (Vec::new(), None, false);
         for (at, byte) in line.bytes().chain([b' ']).enumerate() {
