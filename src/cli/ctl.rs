@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Status;
-use super::help;
 use super::output::{print, tell, tell_line};
-use crate::control::lines;
+use crate::control::{help, lines};
 use crate::report::log::Form;
 use tapline_api::words::{Level, Vocabulary};
 
@@ -301,7 +300,9 @@ fn show(response: &Value, is_json: bool) -> Status {
         }
         return status;
     }
-    print(response["result"]["result"].as_str().unwrap_or_default());
+    // objects such as receipts have a text for people
+    let result = &response["result"];
+    print(result["text"].as_str().or(result["result"].as_str()).unwrap_or_default());
     tell(response["result"]["remarks"].as_str().unwrap_or_default());
     status
 }

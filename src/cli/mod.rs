@@ -13,8 +13,6 @@ pub mod ctl;
 mod editor;
 /// `tapline filter`.
 pub mod filter;
-/// `help` at a prompt.
-mod help;
 /// Writes what a command says.
 pub mod output;
 /// The prompt of `tapline run -i`.

@@ -14,6 +14,7 @@ use crate::broker::{self, Broker, Ending};
 use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
+use crate::control::help;
 use crate::control::lines::Line;
 use crate::control::reload::Origin;
 use crate::control::serve::Server;
@@ -365,7 +366,7 @@ impl Run<'_> {
             match prompt.take() {
                 Ok(Line::TooLong) => self.answer_now(&mut prompt, &Prompt::too_long()),
                 Ok(Line::Whole(line)) if is_exit(&line) => return self.leave(prompt),
-                Ok(Line::Whole(line)) => match Prompt::own_answer(&line) {
+                Ok(Line::Whole(line)) => match help::own_answer(&line) {
                     Some(reply) => self.answer_now(&mut prompt, &reply),
                     None => match self.session.handle(&prompt.principal, Request::line(line)) {
                         Answer::Now(reply) => self.answer_now(&mut prompt, &reply),

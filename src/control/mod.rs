@@ -16,6 +16,8 @@ pub mod change;
 pub mod complete;
 /// Commands before `start`.
 pub mod draft;
+/// `help` of the prompts and of the socket.
+pub mod help;
 /// The plans that were in force.
 pub mod history;
 /// Lines of a stream, bounded in bytes and number.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::change::{Taken, ms};
 use super::history::{History, Version};
 use super::receipt::{By, Confirm, Lost, Outcome, Receipt, SCHEMA, time};
@@ -28,6 +30,8 @@ pub struct Origin {
 pub enum Cause {
     /// Somebody gave commands.
     Commands,
+    /// Somebody gave commands that leave the plan as it is.
+    Orders,
     /// Somebody loads a file.
     Reload { path: PathBuf, reload: Reload },
     /// Somebody, a timer or a guard goes back.
@@ -38,7 +42,7 @@ impl Cause {
     /// Says the command that brings the plan, as the audit log shows it.
     pub fn command(&self) -> String {
         match self {
-            Cause::Commands => String::new(),
+            Cause::Commands | Cause::Orders => String::new(),
             Cause::Reload { path, reload } => {
                 let confirm = reload
                     .confirm
@@ -52,7 +56,7 @@ impl Cause {
     /// Says what brings the plan, as the history shows it.
     fn origin(&self) -> String {
         match self {
-            Cause::Commands => "commands".to_owned(),
+            Cause::Commands | Cause::Orders => "commands".to_owned(),
             Cause::Reload { path, .. } => path.display().to_string(),
             Cause::Rollback { to, why } => format!("rollback to {to}, {why}"),
         }
@@ -144,7 +148,7 @@ impl Versions {
         let Some(facts) = taken.facts else { return taken.reply };
         self.reloads += 1;
         let is_done = result == Outcome::Done;
-        let receipt = Receipt {
+        let mut receipt = Receipt {
             schema: SCHEMA,
             time: time(scene.now_ns),
             broker: scene.broker.to_owned(),
@@ -167,8 +171,11 @@ impl Versions {
                 .as_ref()
                 .filter(|pending| is_done && pending.id == id)
                 .map(|pending| Confirm { until: time(pending.until_ns), rollback_to: pending.back_to }),
+            text: String::new(),
+            remarks: taken.reply.remarks.clone(),
         };
-        let text = receipt.text(&cause.origin());
+        let text = receipt.of_people(&cause.origin());
+        receipt.text.clone_from(&text);
         // numbers, names and words always have a form
         let value = serde_json::to_string(&receipt).unwrap_or_default();
         if is_done {
@@ -214,19 +221,21 @@ impl Versions {
         self.pending.as_ref().map(|pending| pending.hash.as_str())
     }
 
-    /// Keeps the plan that waits to be confirmed.
-    pub fn confirm(&mut self, id: Option<u32>) -> Reply {
-        match &self.pending {
-            None => Reply::failed("error: no plan waits to be confirmed\n"),
-            Some(pending) if id.is_some_and(|id| id != pending.id) => {
-                Reply::failed(format!("error: plan {} waits to be confirmed, not that one\n", pending.id))
-            }
-            Some(pending) => {
-                let text = format!("plan {} is confirmed\n", pending.id);
-                self.pending = None;
-                Reply::done(text)
-            }
+    /// Keeps the plan that waits to be confirmed; a dry run says which it is.
+    pub fn confirm(&mut self, id: Option<u32>, is_dry_run: bool) -> Reply {
+        let Some(Pending { id: waits, .. }) = self.pending else {
+            return Reply::failed("error: no plan waits to be confirmed\n");
+        };
+        if id.is_some_and(|id| id != waits) {
+            return Reply::failed(format!("error: plan {waits} waits to be confirmed, not that one\n"));
         }
+        let (result, would_be) = if is_dry_run { ("dry_run", "would be") } else { ("confirmed", "is") };
+        if !is_dry_run {
+            self.pending = None;
+        }
+        let text = format!("plan {waits} {would_be} confirmed\n");
+        let value = json!({ "id": waits, "result": result, "text": text });
+        Reply { value: Some(value.to_string()), ..Reply::done(text) }
     }
 
     /// Finds the plan to go back to: the one of this number, else the one before the pending plan, or before the one in force.

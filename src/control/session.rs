@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::access::{Caller, Judge};
 use super::audit::Audit;
 use super::audit::gate::Gate;
-use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded, is_recorded};
+use super::change::{
+    Order, Pipeline, Planning, Progress, Typed, What, are_recorded, forbidden, is_recorded,
+};
 use super::complete::{Completion, complete};
 use super::history::{History, lines_that_differ};
 use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
@@ -291,27 +293,49 @@ impl Session {
                 self.submit(Cause::Commands, order(What::Line(line)))
             }
             Ok(Typed::Change(change)) => self.submit(Cause::Commands, order(What::Change(change))),
-            // its record is to be written first
-            Ok(Typed::Session(command)) if self.audit.is_on() && is_recorded(&command) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
-            }
             Ok(Typed::Others(commands, _)) if self.audit.is_on() && are_recorded(&commands) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
+                self.submit(Cause::Orders, order(What::Line(line)))
             }
-            Ok(Typed::Session(command)) => self.obey(by, command, is_dry_run),
+            Ok(Typed::Session(command)) => self.obey_recorded(by, command, (line, is_dry_run)),
             Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
             Err(refusal) => {
-                if self.audit.is_on() && self.pipeline.role_of(&line) > Role::Viewer {
-                    let gate = Gate::new(by, line, &self.versions.history().current().hash);
-                    gate.answered(&mut self.audit, &refusal);
-                }
-                Answer::Now(refusal)
+                let role = if self.audit.is_on() { self.pipeline.role_of(&line) } else { Role::Viewer };
+                Answer::Now(self.refuse(by, line, role, refusal))
             }
         }
+    }
+
+    /// Answers with a refusal, which the audit log has where what was asked for needs more than the role of a viewer.
+    fn refuse(&mut self, by: &Principal, line: Vec<u8>, needed: Role, refusal: Reply) -> Reply {
+        if self.audit.is_on() && needed > Role::Viewer {
+            let gate = Gate::new(by, line, &self.versions.history().current().hash);
+            gate.answered(&mut self.audit, &refusal);
+        }
+        refusal
+    }
+
+    /// Answers a command to the broker itself that came in another form than a line, as the line that says the same.
+    pub fn command(&mut self, by: &Principal, command: SessionCommand) -> Answer {
+        let (line, needed) = (command.to_string().into_bytes(), tapline_lang::role_of(&command));
+        if needed > by.role {
+            return Answer::Now(self.refuse(by, line, needed, forbidden(needed, by)));
+        }
+        self.obey_recorded(by, command, (line, false))
+    }
+
+    /// Carries out a command to the broker itself, after its record is written, where it has one; `typed` is the line that says it, and
+    /// whether it is a dry run.
+    fn obey_recorded(&mut self, by: &Principal, command: SessionCommand, typed: (Vec<u8>, bool)) -> Answer {
+        let (line, is_dry_run) = typed;
+        if self.audit.is_on() && is_recorded(&command) {
+            let what = What::Session { line, command };
+            return self.submit(Cause::Orders, Order { what, by: by.clone(), is_dry_run, must_be: None });
+        }
+        self.obey(by, command, is_dry_run)
     }
 
     /// Carries out a command to the broker itself.
@@ -319,8 +343,11 @@ impl Session {
         let reply = match command {
             SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
             SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
-            SessionCommand::Save(path) => return self.save(path.map(|path| path.value.into())),
-            SessionCommand::Confirm(id) => self.versions.confirm(id),
+            SessionCommand::Save(path) => return self.save(path.map(PathBuf::from), is_dry_run),
+            SessionCommand::Confirm(id) => self.versions.confirm(id, is_dry_run),
+            SessionCommand::Reopen if is_dry_run => {
+                Reply::done("the file of statistics would be opened anew\n")
+            }
             SessionCommand::Reopen => {
                 self.is_reopen_asked = true;
                 Reply::done("")
@@ -352,7 +379,7 @@ impl Session {
 
     /// Puts a whole file in the place of the running plan.
     pub fn reload(&mut self, by: &Principal, reload: Reload, is_dry_run: bool) -> Answer {
-        let named = reload.file.as_ref().map(|file| PathBuf::from(&file.value));
+        let named = reload.file.as_ref().map(PathBuf::from);
         let Some(path) = named.or_else(|| self.origin.path.clone()) else {
             let text = "error: this broker has read its pipeline from a pipe, which cannot be read again; name a file\n";
             return Answer::Now(Reply::failed(text));
@@ -419,11 +446,15 @@ impl Session {
     }
 
     /// Writes the commands in force to a file, by a thread that nobody waits for.
-    fn save(&mut self, path: Option<PathBuf>) -> Answer {
+    fn save(&mut self, path: Option<PathBuf>, is_dry_run: bool) -> Answer {
         let Some(path) = path.or_else(|| self.origin.path.clone()) else {
             return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
         };
         let text = self.versions.history().current().text.clone();
+        if is_dry_run {
+            let (path, count) = (path.display(), text.lines().count());
+            return Answer::Now(Reply::done(format!("{path}: {count} commands would be written\n")));
+        }
         let written = Work::begin(move |_| match state::replace(&path, text.as_bytes(), SAVED_MODE) {
             Ok(()) => Reply::done(format!("{}: written\n", path.display())),
             Err(error) => Reply::failed(format!("error: {}: {error}\n", path.display())),
@@ -458,7 +489,7 @@ impl Session {
             && let Err(reply) = self.versions.check_pending(Instant::now())
         {
             match (&cause, self.versions.pending_hash()) {
-                (Cause::Rollback { .. }, _) => {}
+                (Cause::Rollback { .. } | Cause::Orders, _) => {}
                 // the same file once more gives it more time
                 (Cause::Reload { reload, .. }, Some(hash)) if reload.confirm.is_some() => {
                     order.must_be = Some((hash.to_owned(), reply));
