@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::archive::{Archive, Promise, Record, Writing};
 use super::change::{Taken, ms};
-use super::history::{History, Version};
+use super::history::{History, Source, Version};
 use super::receipt::{By, Confirm, Lost, Outcome, Receipt, SCHEMA, time};
 use tapline_api::access::Principal;
+use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::ErrorKind;
@@ -81,6 +83,8 @@ pub struct Versions {
     pending: Option<Pending>,
     last: Option<Receipt>,
     reloads: u64,
+    /// The history is kept beyond the end of the broker.
+    archive: Option<Archive>,
 }
 
 /// A step from one plan of the history to the next.
@@ -97,9 +101,52 @@ pub struct Scene<'a> {
     pub now_ns: u64,
 }
 
+impl Scene<'_> {
+    fn source(&self, cause: &Cause) -> Source {
+        let (by, via, time_ns) = (self.by.to_string(), self.by.via, self.now_ns);
+        Source { by, via, origin: cause.origin(), time_ns }
+    }
+}
+
+impl From<&Pending> for Promise {
+    fn from(pending: &Pending) -> Self {
+        Self { id: pending.id, back_to: pending.back_to, until_ns: pending.until_ns }
+    }
+}
+
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Versions {
-    pub fn new(history: History) -> Self {
-        Self { history, pending: None, last: None, reloads: 0 }
+    pub fn new(history: History, archive: Option<Archive>) -> Self {
+        Self { history, pending: None, last: None, reloads: 0, archive }
+    }
+
+    /// Begins to write what the next start has to know, where that is kept.
+    pub fn keep(&self) -> Option<Writing> {
+        let pending = self.pending.as_ref().map(Promise::from);
+        self.archive.as_ref().map(|archive| archive.keep(Record { pending, ..self.history.record() }))
+    }
+
+    /// Begins to write that the plan which is about to come into force goes back, unless it is confirmed within `limit` from `now_ns` on.
+    pub fn promise(&self, limit: Duration, now_ns: u64) -> Option<Writing> {
+        let settled = || (self.history.next(), self.history.current().id);
+        // the same plan once more gets more time
+        let (id, back_to) = self.pending.as_ref().map_or_else(settled, |known| (known.id, known.back_to));
+        let pending = Some(Promise { id, back_to, until_ns: now_ns.saturating_add(ns(limit)) });
+        self.archive.as_ref().map(|archive| archive.keep(Record { pending, ..self.history.record() }))
+    }
+
+    /// Takes what happened to the folder that the history is kept in.
+    pub fn events(&self) -> Vec<Event> {
+        self.archive.as_ref().map(Archive::events).unwrap_or_default()
+    }
+
+    /// Keeps the history for the last time.
+    pub fn end(&mut self) -> Vec<Event> {
+        self.keep();
+        self.archive.take().map(Archive::end).unwrap_or_default()
     }
 
     pub fn history(&self) -> &History {
@@ -117,7 +164,7 @@ impl Versions {
         let id = if taken.changes.is_empty() && taken.text == before.text {
             before.id
         } else {
-            self.history.add(taken.text.clone(), cause.origin(), scene.by.to_string(), scene.now_ns)
+            self.history.add(taken.text.clone(), scene.source(cause))
         };
         let Some(facts) = &taken.facts else { return taken.reply };
         if let Cause::Reload { reload, .. } = cause {
@@ -130,7 +177,7 @@ impl Versions {
     /// Answers who asked for a dry run.
     pub fn rehearse(&mut self, cause: &Cause, taken: Taken, scene: &Scene<'_>) -> Reply {
         let before = self.history.current().clone();
-        let id = before.id + 1;
+        let id = self.history.next();
         if taken.facts.is_none() {
             return match taken.changes.as_slice() {
                 [] => taken.reply.and(Reply::done("nothing would change\n")),
@@ -190,12 +237,11 @@ impl Versions {
         // the same file once more gives it more time
         let back_to = self.pending.as_ref().map_or(before.id, |pending| pending.back_to);
         let guard = reload.guard.map(|guard| (guard, counted(guard.of, statistics)));
-        let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.pending = Some(Pending {
             id,
             back_to,
             until: Instant::now() + limit,
-            until_ns: now_ns.saturating_add(limit_ns),
+            until_ns: now_ns.saturating_add(ns(limit)),
             guard,
             hash: self.history.current().hash.clone(),
         });
@@ -274,6 +320,18 @@ impl Versions {
         };
         (count > guard.most).then(|| (pending.back_to, format!("{count} {what}, above {}", guard.most)))
     }
+}
+
+/// Adds a line to what is remarked, and to the object for programs, too.
+pub fn remarked(mut reply: Reply, line: &str) -> Reply {
+    reply.remarks += line;
+    let value = reply.value.as_ref().and_then(|value| serde_json::from_str(value).ok());
+    if let Some(Value::Object(mut fields)) = value {
+        let known = fields.get("remarks").and_then(Value::as_str).unwrap_or_default();
+        fields.insert("remarks".to_owned(), json!(format!("{known}{line}")));
+        reply.value = Some(Value::Object(fields).to_string());
+    }
+    reply
 }
 
 /// Counts what a guard counts.

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::access::{Caller, Judge};
+use super::archive::{Kept, Writing};
 use super::audit::Audit;
 use super::audit::gate::Gate;
+use super::audit::gate::Passage;
 use super::change::{
     Order, Pipeline, Planning, Progress, Typed, What, are_recorded, forbidden, is_recorded,
 };
 use super::complete::{Completion, complete};
-use super::history::{History, lines_that_differ};
-use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
+use super::history::{History, Source, lines_that_differ};
+use super::memory::Memory;
+use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions, remarked};
 use super::state;
 use super::tokens::{Shown, Tokens};
 use super::work::{Look, Work};
@@ -33,7 +36,7 @@ use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::{ErrorKind, Get, Role};
+use tapline_api::words::{ErrorKind, Get, Role, Via};
 use tapline_dpdk::clock;
 use tapline_kernel::process::own_uid;
 use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
@@ -83,6 +86,18 @@ pub enum End {
     WorkerLost,
 }
 
+/// This is what a session begins with, beside its broker.
+#[derive(Default)]
+pub struct Beginning {
+    /// The broker's name.
+    pub name: String,
+    pub limits: Limits,
+    /// Somebody may send requests.
+    pub is_attended: bool,
+    pub origin: Origin,
+    pub memory: Memory,
+}
+
 /// The outcome of a run.
 pub struct Outcome {
     /// The last statistics.
@@ -114,6 +129,8 @@ pub struct Session {
     waiting: VecDeque<Waiting>,
     /// Files that are being written for those who asked for them.
     errands: Vec<(Ticket, Work<Reply>)>,
+    /// Answers that are given once a restart will know of what they say.
+    held: Vec<(Ticket, Reply, Writing)>,
     next_guard: Instant,
     /// The file of statistics is to be opened anew.
     is_reopen_asked: bool,
@@ -141,6 +158,15 @@ struct Current {
     is_dry_run: bool,
     planning: Planning,
     gate: Gate,
+    promise: Promised,
+}
+
+/// A plan that is to be confirmed takes effect once a restart would go back, too.
+enum Promised {
+    /// Nothing has to be written.
+    Nothing,
+    Waits(Writing),
+    Done,
 }
 
 /// Since when no packet came.
@@ -152,34 +178,40 @@ struct Quiet {
 }
 
 impl Session {
-    /// Takes over a broker that is called `name` and waits to begin; somebody may send requests where it `is_attended`.
-    pub fn new(
-        name: String,
-        broker: Broker,
-        pipeline: Pipeline,
-        limits: Limits,
-        is_attended: bool,
-        origin: Origin,
-    ) -> Self {
+    /// Takes over a broker that waits to begin.
+    pub fn new(mut broker: Broker, pipeline: Pipeline, beginning: Beginning) -> Self {
+        let Beginning { name, limits, is_attended, origin, memory } = beginning;
         let quiet = Quiet { received: 0, since: broker.worked() };
         let text = tapline_lang::text(&pipeline.parsed().file);
         let from =
             origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name);
-        let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
+        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name, memory.state.clone());
+        let (archive, origin_of_plan) = (memory.archive(), memory.origin(from));
+        let Memory { tokens, past, events, .. } = memory;
+        events.into_iter().for_each(|event| broker.record(event));
+        let source = Source {
+            by: "start".to_owned(),
+            via: Via::CommandLine,
+            origin: origin_of_plan,
+            time_ns: clock::now_ns(),
+        };
+        let versions = Versions::new(History::after(past, text, source), archive);
+        // nobody waits for it
+        drop(versions.keep());
         Self {
             name,
             snapshots: 0,
             pipeline,
             broker,
-            versions: Versions::new(history),
+            versions,
             origin,
             audit,
-            tokens: Arc::default(),
+            tokens: Arc::new(Mutex::new(tokens)),
             token_errand: None,
             current: None,
             waiting: VecDeque::new(),
             errands: Vec::new(),
+            held: Vec::new(),
             next_guard: Instant::now(),
             is_reopen_asked: false,
             tickets: 0,
@@ -189,11 +221,6 @@ impl Session {
             is_quit: false,
             is_attended,
         }
-    }
-
-    /// Goes by these tokens.
-    pub fn take_tokens(&mut self, tokens: Tokens) {
-        *self.tokens() = tokens;
     }
 
     /// The tokens are whole between any two statements.
@@ -257,7 +284,7 @@ impl Session {
 
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
     pub fn is_changing(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || !self.held.is_empty()
     }
 
     /// Answers a request, or gives a ticket for its answer.
@@ -344,7 +371,13 @@ impl Session {
             SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
             SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
             SessionCommand::Save(path) => return self.save(path.map(PathBuf::from), is_dry_run),
-            SessionCommand::Confirm(id) => self.versions.confirm(id, is_dry_run),
+            SessionCommand::Confirm(id) => {
+                let (ticket, reply) = (self.ticket(), self.versions.confirm(id, is_dry_run));
+                return match self.hold(ticket, reply) {
+                    Some(reply) => Answer::Now(reply),
+                    None => Answer::Later(ticket),
+                };
+            }
             SessionCommand::Reopen if is_dry_run => {
                 Reply::done("the file of statistics would be opened anew\n")
             }
@@ -502,7 +535,8 @@ impl Session {
         let gate = Gate::new(&by, command, &self.versions.history().current().hash);
         match Planning::begin(order, &self.pipeline, Arc::clone(self.broker.plan())) {
             Ok(planning) => {
-                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate });
+                let promise = Promised::Nothing;
+                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate, promise });
                 None
             }
             Err(reply) => Some((ticket, reply)),
@@ -590,7 +624,8 @@ impl Session {
     pub fn tick(&mut self) -> Tick {
         let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        self.audit.events().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.events().into_iter().chain(self.versions.events());
+        events.for_each(|event| self.broker.record(event));
         self.broker.watch();
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
@@ -652,7 +687,10 @@ impl Session {
             let pass = |text: Option<&str>| {
                 let is_required = plan.settings.requires_audit(&plan.access);
                 let after = text.filter(|_| self.audit.is_on()).map(plan_hash);
-                current.gate.pass(&mut self.audit, after.as_deref(), is_required)
+                match current.gate.pass(&mut self.audit, after.as_deref(), is_required) {
+                    Passage::Free => current.promise.pass(&self.versions, &current.cause),
+                    passage => passage,
+                }
             };
             match current.planning.advance(&mut self.broker, &mut self.pipeline, pass) {
                 Progress::Waits(line) => {
@@ -671,16 +709,46 @@ impl Session {
         while let Some(answered) = self.begin_next() {
             tick.replies.push(answered);
         }
+        self.give_held(tick);
+    }
+
+    /// Holds an answer until a restart will know of what it says; gives it back where nothing is to be waited for.
+    fn hold(&mut self, ticket: Ticket, reply: Reply) -> Option<Reply> {
+        match self.versions.keep().filter(|_| reply.error.is_none()) {
+            Some(writing) => {
+                self.held.push((ticket, reply, writing));
+                None
+            }
+            None => Some(reply),
+        }
+    }
+
+    /// Gives the answers that need not be held any more.
+    fn give_held(&mut self, tick: &mut Tick) {
+        for (ticket, reply, writing) in std::mem::take(&mut self.held) {
+            match writing.look() {
+                Kept::Waits => self.held.push((ticket, reply, writing)),
+                Kept::Done => tick.replies.push((ticket, reply)),
+                Kept::Not(why) => {
+                    let warning = format!("warning: a restart will not know of it: {why}\n");
+                    tick.replies.push((ticket, remarked(reply, &warning)));
+                }
+            }
+        }
     }
 
     /// Answers a change that has come to its end; `None` where a command in it is answered later.
     fn finish(&mut self, current: Current, progress: Progress, tick: &mut Tick) -> Option<Reply> {
-        let Current { ticket, by, cause, is_dry_run, gate, .. } = current;
+        let Current { ticket, by, cause, is_dry_run, gate, promise, .. } = current;
         match progress {
             Progress::Waits(_) => None,
             Progress::Refused(reply) => {
                 if by.role > Role::Viewer || reply.error == Some(ErrorKind::Forbidden) {
                     gate.answered(&mut self.audit, &reply);
+                }
+                if !matches!(promise, Promised::Nothing) {
+                    // what was promised is taken back
+                    drop(self.versions.keep());
                 }
                 if let Cause::Rollback { to, why } = &cause {
                     self.broker.record(Event::RollbackFailed { to: *to, why: why.clone() });
@@ -689,7 +757,10 @@ impl Session {
             }
             Progress::Others(commands) => Some(self.carry_out(commands)),
             Progress::Session(command) => match self.obey(&by, command, is_dry_run) {
-                Answer::Now(reply) => Some(reply),
+                Answer::Now(reply) => {
+                    gate.answered(&mut self.audit, &reply);
+                    Some(reply)
+                }
                 Answer::Later(later) => {
                     tick.renamed.push((ticket, later));
                     None
@@ -704,7 +775,8 @@ impl Session {
                     self.versions.forget_pending();
                     self.broker.record(Event::RolledBack { to: *to, why: why.clone() });
                 }
-                Some(self.versions.note(&cause, *taken, &scene))
+                let reply = self.versions.note(&cause, *taken, &scene);
+                self.hold(ticket, reply)
             }
         }
     }
@@ -794,7 +866,8 @@ impl Session {
     pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
         self.audit.run("stop", &self.versions.history().current().hash);
-        self.audit.end().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.end().into_iter().chain(self.versions.end());
+        events.for_each(|event| self.broker.record(event));
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
@@ -809,6 +882,29 @@ impl Session {
         }
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
+    }
+}
+
+impl Promised {
+    /// Says whether a change may take effect as far as a restart is concerned.
+    fn pass(&mut self, versions: &Versions, cause: &Cause) -> Passage {
+        if matches!(self, Self::Nothing)
+            && let Cause::Reload { reload: Reload { confirm: Some(limit), .. }, .. } = cause
+            && let Some(writing) = versions.promise(*limit, clock::now_ns())
+        {
+            *self = Self::Waits(writing);
+        }
+        let Self::Waits(writing) = self else { return Passage::Free };
+        match writing.look() {
+            Kept::Waits => Passage::Waits,
+            Kept::Done => {
+                *self = Self::Done;
+                Passage::Free
+            }
+            Kept::Not(why) => Passage::Closed(Reply::failed(format!(
+                "error: a restart would not go back to the plan before, for that cannot be kept: {why}; the plan stays as it is\n"
+            ))),
+        }
     }
 }
 

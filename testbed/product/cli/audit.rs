@@ -260,7 +260,7 @@ fn a_plan_is_confirmed_where_commands_are_recorded() {
         .filter(|record| record["command"].as_str().is_some_and(|command| command.starts_with("confirm")))
         .map(|record| record["result"].as_str().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(said, ["accepted", "accepted"], "{text}");
+    assert_eq!(said, ["accepted", "accepted", "failed"], "{text}");
     assert_eq!(verify(&lab, &["audit.jsonl"]).0, 0);
 }
 
