@@ -14,7 +14,7 @@ use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::ErrorKind;
-use tapline_lang::ast::session::{Guard, Guarded, Reload};
+use tapline_lang::ast::session::{Guard, Guarded, Reload, SessionCommand};
 
 /// The text that a broker was started from.
 #[derive(Clone, Default, Debug)]
@@ -46,10 +46,8 @@ impl Cause {
         match self {
             Cause::Commands | Cause::Orders => String::new(),
             Cause::Reload { path, reload } => {
-                let confirm = reload
-                    .confirm
-                    .map_or(String::new(), |time| format!(" confirm {}s", time.as_secs_f64()));
-                format!("reload {}{confirm}", path.display())
+                let file = Some(path.display().to_string());
+                SessionCommand::Reload(Reload { file, ..reload.clone() }).to_string()
             }
             Cause::Rollback { to, why } => format!("rollback {to} # {why}"),
         }

@@ -135,8 +135,8 @@ impl AuditFile {
         self.reopen()
     }
 
-    /// Where the last record of the broker before is not in the file, the chain goes on from that record all the same: verification finds
-    /// the hole, too.
+    /// Looks for the last record of the broker before. If it is not in the file, the chain goes on from that record all the same:
+    /// verification finds the hole, too.
     fn look_for_expected(&mut self, heads: &[Head]) {
         if self.is_begun {
             return;

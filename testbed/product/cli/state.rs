@@ -1,6 +1,8 @@
 //! The folder of `--state`: the history over restarts, plans that nobody confirmed, files that are damaged, an audit log that was cut.
 
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::connected;
 use serde_json::{Value, json};
@@ -302,4 +304,62 @@ fn an_audit_log_that_was_cut_between_two_brokers_is_told_of() {
     assert_eq!(output.status.code(), Some(1));
     let log = std::fs::read_to_string(lab.path("audit.jsonl")).expect("a log");
     assert!(log.contains("the log does not have its last record"), "{log}");
+}
+
+/// Asks for rules to come and go until the broker ends, and returns how many requests were answered.
+fn change_until_the_end(lab: &Lab) -> std::thread::JoinHandle<u64> {
+    let stream = connected(lab);
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut answered = 0;
+        loop {
+            let line = if answered % 2 == 0 { "rule create 20 from in to u" } else { "rule destroy 20" };
+            if writeln!(stream.get_mut(), "{line}").is_err() {
+                return answered;
+            }
+            let mut answer = String::new();
+            while !answer.starts_with("= ") {
+                answer.clear();
+                if stream.read_line(&mut answer).unwrap_or(0) == 0 {
+                    return answered;
+                }
+            }
+            assert_eq!(answer, "= 0\n");
+            answered += 1;
+        }
+    })
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_the_history_before_a_change_or_behind_it() {
+    let lab = Lab::new();
+    file(&lab, "rule create 10 from in to t,u\n");
+    let (mut last, mut all) = (1, 0);
+    for pause_ms in [40, 3, 111, 77, 250, 19] {
+        let started = start(&lab);
+        assert!(events(&lab, "state_damaged").is_empty(), "{}", lab.printed("stderr"));
+        // the file is no other plan than the one before the last rule came, or it is
+        let begun = plan(&lab)["id"].as_u64().expect("a number");
+        assert!((last..=last + 2).contains(&begun), "{begun} after {last}");
+        let client = change_until_the_end(&lab);
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        kill(&lab, started);
+        let answered = client.join().expect("a client");
+        last = begun + answered;
+        all += answered;
+        // one more may have been written, whose answer nobody has
+        let index = std::fs::read(lab.path("state/history.json")).expect("an index");
+        let index: Value = serde_json::from_slice(&index).expect("JSON");
+        let kept = index["last"].as_u64().expect("a number");
+        assert!((last..=last + 1).contains(&kept), "{kept} after {last}");
+        let plans = index["plans"].as_array().expect("a list");
+        assert!(plans.len() <= 50 && plans.last().expect("a plan")["id"] == json!(kept), "{index}");
+        let files: Vec<String> = plans.iter().map(|plan| format!("plan-{}.pipe", plan["id"])).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let named: Vec<&str> = plans.iter().filter_map(|plan| plan["sha256"].as_str()).collect();
+        assert_eq!(sums(&lab, &files), named);
+    }
+    assert!(all > 0, "nothing was changed at all");
+    let started = start(&lab);
+    quit(&lab, started);
 }
