@@ -154,11 +154,14 @@ struct Shared {
     rung: Condvar,
 }
 
+/// Tells whoever waits whether a history is written.
+type Answer = Sender<Result<(), String>>;
+
 /// The newest history; older ones that were not written yet need not be.
 #[derive(Default)]
 struct Slot {
     record: Option<Record>,
-    waiting: Vec<Sender<Result<(), String>>>,
+    waiting: Vec<Answer>,
     is_ended: bool,
 }
 
@@ -248,7 +251,7 @@ impl Shared {
     }
 
     /// Waits for a history; `None` at the end.
-    fn next(&self) -> Option<(Record, Vec<Sender<Result<(), String>>>)> {
+    fn next(&self) -> Option<(Record, Vec<Answer>)> {
         let mut slot = self.slot();
         loop {
             if let Some(record) = slot.record.take() {
