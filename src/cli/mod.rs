@@ -13,8 +13,6 @@ pub mod ctl;
 mod editor;
 /// `tapline filter`.
 pub mod filter;
-/// `help` at a prompt.
-mod help;
 /// Writes what a command says.
 pub mod output;
 /// The prompt of `tapline run -i`.
@@ -31,9 +29,11 @@ pub mod stats_out;
 pub mod version;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use self::signals::Signals;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
+use crate::control::history::Version;
 use crate::control::work::Work;
 use crate::plan::{self, Plan, Run, Surroundings};
 pub use tapline_api::request::Status;
@@ -76,9 +76,28 @@ fn load(
     signals: &Signals,
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
+    plan_of(move |surroundings| lang::load(&path, &sets, &*surroundings.files), outputs, signals)
+}
+
+/// Plans a text of the history as [`load`] plans a file.
+fn load_text(
+    version: &Arc<Version>,
+    outputs: Vec<(&'static str, PathBuf)>,
+    signals: &Signals,
+) -> Result<(Parsed, Plan), Status> {
+    let version = Arc::clone(version);
+    let name = format!("plan {}", version.id);
+    plan_of(move |_| lang::parse_text(&name, &version.text, &[]), outputs, signals)
+}
+
+fn plan_of(
+    read: impl FnOnce(&Surroundings) -> Parsed + Send + 'static,
+    outputs: Vec<(&'static str, PathBuf)>,
+    signals: &Signals,
+) -> Result<(Parsed, Plan), Status> {
     let work = Work::begin(move |progress| {
         let surroundings = Surroundings::system();
-        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
+        let mut parsed = Parsed { outputs, ..read(&surroundings) };
         let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)
     });

@@ -1,26 +1,28 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use super::ctl::{RUNTIME, SOCKET};
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
 use super::signals::Signals;
 use super::stats_out::StatsOut;
-use super::{SourceArgs, Status, has_place, load};
+use super::{SourceArgs, Status, has_place, load, load_text};
 use crate::broker::{self, Broker, Ending};
 use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
+use crate::control::help;
 use crate::control::lines::Line;
+use crate::control::memory::Memory;
 use crate::control::reload::Origin;
 use crate::control::serve::Server;
-use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
+use crate::control::session::{Answer, Beginning, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
-use crate::control::state::State;
-use crate::control::tokens::Tokens;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
@@ -59,7 +61,7 @@ pub struct Args {
     /// Answer commands and requests on this Unix socket while running
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// Keep tokens in this folder, which one broker has at a time
+    /// Keep tokens, the history and a plan that waits to be confirmed in this folder, which one broker has at a time
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
@@ -90,21 +92,20 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         return Err(Status::Failed);
     }
     let bell = Bell::default();
+    let memory = args.memory()?;
+    let mut log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    memory.events.iter().for_each(|event| tell_line(log.ahead(event, clock::now_ns())));
     let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
-        Input::take(args, &signals, &bell)?;
-    let tokens = args.tokens()?;
+        Input::take(args, &memory, &signals, &bell)?;
     let broker = start(&plan, options)?;
-    let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let mut session = Session::new(
-        args.name(),
-        broker,
-        pipeline,
-        limits,
-        prompt.is_some() || socket.is_some(),
-        args.origin(),
-    );
-    session.take_tokens(tokens);
-    let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    let beginning = Beginning {
+        name: args.name(),
+        limits: Limits { duration: args.duration, idle: args.exit_idle },
+        is_attended: prompt.is_some() || socket.is_some(),
+        origin: args.origin(),
+        memory,
+    };
+    let session = Session::new(broker, pipeline, beginning);
     let server = socket.map(Server::new);
     let mut run =
         Run { args, session, log, stats, prompt, script: Status::Done, server, bell, hangup: None };
@@ -136,9 +137,13 @@ struct Input {
 }
 
 impl Input {
-    /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
-    fn take(args: &Args, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
-        let (parsed, plan) = load(&args.source, args.outputs(), signals)?;
+    /// Reads the file, or the confirmed plan where another waited for that; takes what statistics go to, and the commands that are typed
+    /// before `start`. An `Err` ends the command.
+    fn take(args: &Args, memory: &Memory, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
+        let (parsed, plan) = match memory.confirmed() {
+            Some(version) => load_text(version, args.outputs(), signals)?,
+            None => load(&args.source, args.outputs(), signals)?,
+        };
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
         let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
@@ -166,9 +171,11 @@ impl Input {
 }
 
 impl Args {
-    /// Gives the name of the broker, which is that of its file.
+    /// Gives the name of the broker: the one by which `ctl -n` finds its socket, else that of its file.
     fn name(&self) -> String {
-        self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        let name = self.control.as_deref().and_then(name_of_socket);
+        let name = name.unwrap_or_else(|| self.source.file.file_stem().unwrap_or_default().to_owned());
+        name.to_string_lossy().into_owned()
     }
 
     /// Returns the text that the broker is started from.
@@ -187,11 +194,10 @@ impl Args {
             .collect()
     }
 
-    /// Takes the folder of what outlives the broker, and reads the tokens in it.
-    fn tokens(&self) -> Result<Tokens, Status> {
-        let state = self.state.as_deref().map(State::open).transpose();
-        state.and_then(|state| Tokens::of(state.map(Arc::new))).map_err(|error| {
-            let path = self.state.as_deref().unwrap_or(Path::new(""));
+    /// Takes the folder of what outlives the broker, and reads what it has.
+    fn memory(&self) -> Result<Memory, Status> {
+        let Some(path) = self.state.as_deref() else { return Ok(Memory::default()) };
+        Memory::open(path, &self.source.file).map_err(|error| {
             tell_line(format_args!("error: --state {}: {error}", path.display()));
             Status::Failed
         })
@@ -203,6 +209,14 @@ impl Args {
         tell_line(format_args!("error: {}: {error}", path.display()));
         Status::Failed
     }
+}
+
+/// Returns the NAME of a socket at /run/tapline/NAME/control.sock.
+fn name_of_socket(path: &Path) -> Option<OsString> {
+    let path = std::path::absolute(path).ok()?;
+    let folder = path.parent().filter(|_| path.file_name().is_some_and(|name| name == SOCKET))?;
+    let name = folder.file_name().filter(|_| folder.parent() == Some(Path::new(RUNTIME)))?;
+    Some(name.to_owned())
 }
 
 /// Listens on the control socket.
@@ -365,7 +379,7 @@ impl Run<'_> {
             match prompt.take() {
                 Ok(Line::TooLong) => self.answer_now(&mut prompt, &Prompt::too_long()),
                 Ok(Line::Whole(line)) if is_exit(&line) => return self.leave(prompt),
-                Ok(Line::Whole(line)) => match Prompt::own_answer(&line) {
+                Ok(Line::Whole(line)) => match help::own_answer(&line) {
                     Some(reply) => self.answer_now(&mut prompt, &reply),
                     None => match self.session.handle(&prompt.principal, Request::line(line)) {
                         Answer::Now(reply) => self.answer_now(&mut prompt, &reply),
@@ -432,6 +446,25 @@ fn due_after(due: Instant, now: Instant, interval: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_is_called_as_ctl_finds_it() {
+        let name =
+            |path: &str| name_of_socket(Path::new(path)).map(|name| name.into_string().expect("text"));
+        assert_eq!(name("/run/tapline/edge-1/control.sock").as_deref(), Some("edge-1"));
+        assert_eq!(name("/run//tapline/./edge/control.sock").as_deref(), Some("edge"));
+        for other in [
+            "/run/tapline/control.sock",
+            "/run/tapline/edge/other.sock",
+            "/run/tapline/a/b/control.sock",
+            "/run/tapline/../control.sock",
+            "/tmp/tapline/edge/control.sock",
+            "control.sock",
+            "/",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn a_time_in_which_the_process_slept_is_one_line_of_statistics() {

@@ -221,6 +221,8 @@ pub enum What {
     Line(Vec<u8>),
     /// A change that was read already.
     Change(Change),
+    /// A command to the broker itself, which was read already, and the line that says it.
+    Session { line: Vec<u8>, command: SessionCommand },
     /// A whole file.
     File { path: PathBuf, sets: Vec<(String, String)>, outputs: Vec<(&'static str, PathBuf)> },
     /// A whole text, which is called by `name`.
@@ -339,7 +341,7 @@ impl What {
     /// Returns what was typed, where somebody did.
     pub fn typed(&self) -> Option<Vec<u8>> {
         match self {
-            What::Line(line) => Some(line.clone()),
+            What::Line(line) | What::Session { line, .. } => Some(line.clone()),
             What::Change(Change { accepted, typed }) => {
                 let (_, source) = typed.sources.iter().nth(accepted.sources.len())?;
                 Some(source.text().as_bytes().to_vec())
@@ -366,6 +368,7 @@ impl What {
                 Typed::Session(command) => return Ok(Made::Session(command)),
             },
             What::Change(change) => change.plan(files, Some(running), progress)?,
+            What::Session { command, .. } => return Ok(Made::Session(command)),
             What::File { path, sets, outputs } => {
                 // a pipe would be waited for; the file that a broker begins with may be one, a file that is loaded later is none
                 let parsed = lang::load_regular(&path, &sets, &*files);

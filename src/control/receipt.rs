@@ -47,6 +47,10 @@ pub struct Receipt {
     pub lost: Lost,
     pub balanced: bool,
     pub confirm: Option<Confirm>,
+    /// The same for people.
+    pub text: String,
+    /// Warnings of the file.
+    pub remarks: String,
 }
 
 /// The one who asked for it.
@@ -277,8 +281,8 @@ fn losses(port: &tapline_api::snapshot::PortEntry) -> u64 {
 }
 
 impl Receipt {
-    /// Returns the text that people read.
-    pub fn text(&self, origin: &str) -> String {
+    /// Says the same for people; `origin` is what brought the plan.
+    pub fn of_people(&self, origin: &str) -> String {
         let mut out = String::new();
         let is_dry = self.result == Outcome::DryRun;
         let by = match self.by.uid {

@@ -11,19 +11,24 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::access::{Caller, Judge};
+use super::archive::{Kept, Writing};
 use super::audit::Audit;
 use super::audit::gate::Gate;
-use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded, is_recorded};
+use super::audit::gate::Passage;
+use super::change::{
+    Order, Pipeline, Planning, Progress, Typed, What, are_recorded, forbidden, is_recorded,
+};
 use super::complete::{Completion, complete};
-use super::history::{History, lines_that_differ};
-use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
-use super::state;
+use super::files::{self, Save};
+use super::history::{History, Source, lines_that_differ};
+use super::memory::Memory;
+use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions, remarked};
 use super::tokens::{Shown, Tokens};
 use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::identity::plan_hash;
-use crate::plan::surroundings::{Confined, Lent, System};
+use crate::plan::surroundings::{Confined, System};
 use crate::plan::value::Action;
 use crate::report::events::Events;
 use crate::report::log::rfc3339;
@@ -38,9 +43,6 @@ use tapline_kernel::process::own_uid;
 use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
 use tapline_lang::ast::{Command, Show};
 use tapline_lang::files::Files;
-
-/// Mode of a file that `save` writes, less the umask.
-const SAVED_MODE: u32 = 0o666;
 
 /// Names a request whose answer comes later.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -83,6 +85,18 @@ pub enum End {
     WorkerLost,
 }
 
+/// This is what a session begins with, beside its broker.
+#[derive(Default)]
+pub struct Beginning {
+    /// The broker's name.
+    pub name: String,
+    pub limits: Limits,
+    /// Somebody may send requests.
+    pub is_attended: bool,
+    pub origin: Origin,
+    pub memory: Memory,
+}
+
 /// The outcome of a run.
 pub struct Outcome {
     /// The last statistics.
@@ -116,6 +130,8 @@ pub struct Session {
     waiting: VecDeque<Waiting>,
     /// Files that are being written for those who asked for them.
     errands: Vec<(Ticket, Work<Reply>)>,
+    /// Answers that are given once a restart will know of what they say.
+    held: Vec<(Ticket, Reply, Writing)>,
     next_guard: Instant,
     /// The file of statistics is to be opened anew.
     is_reopen_asked: bool,
@@ -143,6 +159,15 @@ struct Current {
     is_dry_run: bool,
     planning: Planning,
     gate: Gate,
+    promise: Promised,
+}
+
+/// A plan that is to be confirmed takes effect once a restart would go back, too.
+enum Promised {
+    /// Nothing has to be written.
+    Nothing,
+    Waits(Writing),
+    Done,
 }
 
 /// Since when no packet came.
@@ -154,36 +179,42 @@ struct Quiet {
 }
 
 impl Session {
-    /// Takes over a broker that is called `name` and waits to begin; somebody may send requests where it `is_attended`.
-    pub fn new(
-        name: String,
-        broker: Broker,
-        pipeline: Pipeline,
-        limits: Limits,
-        is_attended: bool,
-        origin: Origin,
-    ) -> Self {
+    /// Takes over a broker that waits to begin.
+    pub fn new(mut broker: Broker, pipeline: Pipeline, beginning: Beginning) -> Self {
+        let Beginning { name, limits, is_attended, origin, memory } = beginning;
         let quiet = Quiet { received: 0, since: broker.worked() };
         let text = tapline_lang::text(&pipeline.parsed().file);
         let from =
             origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name);
-        let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
         let folder = origin.path.as_ref().and_then(|path| Confined::beside(path).ok());
+        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name, memory.state.clone());
+        let (archive, origin_of_plan) = (memory.archive(), memory.origin(from));
+        let Memory { tokens, past, events, .. } = memory;
+        events.into_iter().for_each(|event| broker.record(event));
+        let source = Source {
+            by: "start".to_owned(),
+            via: Via::CommandLine,
+            origin: origin_of_plan,
+            time_ns: clock::now_ns(),
+        };
+        let versions = Versions::new(History::after(past, text, source), archive);
+        // nobody waits for it
+        drop(versions.keep());
         Self {
             name,
             snapshots: 0,
             pipeline,
             broker,
-            versions: Versions::new(history),
+            versions,
             origin,
             folder,
             audit,
-            tokens: Arc::default(),
+            tokens: Arc::new(Mutex::new(tokens)),
             token_errand: None,
             current: None,
             waiting: VecDeque::new(),
             errands: Vec::new(),
+            held: Vec::new(),
             next_guard: Instant::now(),
             is_reopen_asked: false,
             tickets: 0,
@@ -193,11 +224,6 @@ impl Session {
             is_quit: false,
             is_attended,
         }
-    }
-
-    /// Goes by these tokens.
-    pub fn take_tokens(&mut self, tokens: Tokens) {
-        *self.tokens() = tokens;
     }
 
     /// The tokens are whole between any two statements.
@@ -261,7 +287,7 @@ impl Session {
 
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
     pub fn is_changing(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || !self.held.is_empty()
     }
 
     /// Answers a request, or gives a ticket for its answer.
@@ -299,27 +325,51 @@ impl Session {
                 self.submit(Cause::Commands, order(What::Line(line)))
             }
             Ok(Typed::Change(change)) => self.submit(Cause::Commands, order(What::Change(change))),
-            // its record is to be written first
-            Ok(Typed::Session(command)) if self.audit.is_on() && is_recorded(&command) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
-            }
             Ok(Typed::Others(commands, _)) if self.audit.is_on() && are_recorded(&commands) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
+                self.submit(Cause::Orders, order(What::Line(line)))
             }
-            Ok(Typed::Session(command)) => self.obey(by, command, is_dry_run),
+            Ok(Typed::Session(command)) => self.obey_recorded(by, command, (line, is_dry_run)),
             Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
             Err(refusal) => {
-                if self.audit.is_on() && self.pipeline.role_of(&line) > Role::Viewer {
-                    let gate = Gate::new(by, line, &self.versions.history().current().hash);
-                    gate.answered(&mut self.audit, &refusal);
-                }
-                Answer::Now(refusal)
+                let role = if self.audit.is_on() { self.pipeline.role_of(&line) } else { Role::Viewer };
+                Answer::Now(self.refuse(by, line, role, refusal))
             }
         }
+    }
+
+    /// Answers with a refusal, which the audit log has where what was asked for needs more than the role of a viewer.
+    fn refuse(&mut self, by: &Principal, line: Vec<u8>, needed: Role, refusal: Reply) -> Reply {
+        if self.audit.is_on() && needed > Role::Viewer {
+            let gate = Gate::new(by, line, &self.versions.history().current().hash);
+            gate.answered(&mut self.audit, &refusal);
+        }
+        refusal
+    }
+
+    /// Answers a command to the broker itself that came in another form than a line, as the line that says the same.
+    pub fn command(&mut self, by: &Principal, command: SessionCommand) -> Answer {
+        let (line, needed) = (command.to_string().into_bytes(), tapline_lang::role_of(&command));
+        if needed > by.role {
+            return Answer::Now(self.refuse(by, line, needed, forbidden(needed, by)));
+        }
+        self.obey_recorded(by, command, (line, false))
+    }
+
+    /// Carries out a command to the broker itself, after its record is written, where it has one; `typed` is the line that says it, and
+    /// whether it is a dry run.
+    fn obey_recorded(&mut self, by: &Principal, command: SessionCommand, typed: (Vec<u8>, bool)) -> Answer {
+        let (line, is_dry_run) = typed;
+        if self.audit.is_on() && is_recorded(&command) {
+            let what = What::Session { line, command };
+            let files = self.files_of(by);
+            return self
+                .submit(Cause::Orders, Order { what, by: by.clone(), files, is_dry_run, must_be: None });
+        }
+        self.obey(by, command, is_dry_run)
     }
 
     /// Carries out a command to the broker itself.
@@ -327,8 +377,17 @@ impl Session {
         let reply = match command {
             SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
             SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
-            SessionCommand::Save(path) => return self.save(by, path.map(|path| path.value.into())),
-            SessionCommand::Confirm(id) => self.versions.confirm(id),
+            SessionCommand::Save(path) => return self.save(by, path.map(PathBuf::from), is_dry_run),
+            SessionCommand::Confirm(id) => {
+                let (ticket, reply) = (self.ticket(), self.versions.confirm(id, is_dry_run));
+                return match self.hold(ticket, reply) {
+                    Some(reply) => Answer::Now(reply),
+                    None => Answer::Later(ticket),
+                };
+            }
+            SessionCommand::Reopen if is_dry_run => {
+                Reply::done("the file of statistics would be opened anew\n")
+            }
             SessionCommand::Reopen => {
                 self.is_reopen_asked = true;
                 Reply::done("")
@@ -360,7 +419,7 @@ impl Session {
 
     /// Puts a whole file in the place of the running plan.
     pub fn reload(&mut self, by: &Principal, reload: Reload, is_dry_run: bool) -> Answer {
-        let named = reload.file.as_ref().map(|file| PathBuf::from(&file.value));
+        let named = reload.file.as_ref().map(PathBuf::from);
         let Some(path) = named.or_else(|| self.origin.path.clone()) else {
             let text = "error: this broker has read its pipeline from a pipe, which cannot be read again; name a file\n";
             return Answer::Now(Reply::failed(text));
@@ -379,17 +438,8 @@ impl Session {
         )
     }
 
-    /// Gives the files that somebody may name. Whoever runs the broker, and root, may name all; others those in the folder of the pipeline
-    /// file, and those that the running plan names.
     fn files_of(&self, by: &Principal) -> Arc<dyn Files> {
-        let is_own = match by.via {
-            Via::Prompt | Via::Signal | Via::Timer | Via::CommandLine => true,
-            Via::Socket | Via::Web => by.uid.is_some_and(|uid| uid == 0 || uid == own_uid()),
-        };
-        match is_own {
-            true => Arc::new(System),
-            false => Arc::new(Lent::new(self.folder.clone(), Arc::clone(&self.broker.plan().files))),
-        }
+        files::of(by, self.folder.as_ref(), self.broker.plan())
     }
 
     fn roll_back(&mut self, by: &Principal, id: Option<u32>, is_dry_run: bool) -> Answer {
@@ -443,35 +493,18 @@ impl Session {
     }
 
     /// Writes the commands in force to a file, by a thread that nobody waits for.
-    fn save(&mut self, by: &Principal, path: Option<PathBuf>) -> Answer {
+    fn save(&mut self, by: &Principal, path: Option<PathBuf>, is_dry_run: bool) -> Answer {
         let Some(path) = path.or_else(|| self.origin.path.clone()) else {
             return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
         };
         let text = self.versions.history().current().text.clone();
-        let (files, plan, own) =
-            (self.files_of(by), Arc::clone(self.broker.plan()), self.origin.path.clone());
-        let written = Work::begin(move |_| {
-            let target = |path: &PathBuf| System.target(path);
-            let is_other =
-                |named: &&PathBuf| own.as_ref() != Some(*named) && target(named) == target(&path);
-            let refused = match (files.permit(&path), plan.files.iter().find(is_other)) {
-                (Err(reason), _) => Some(reason.to_string()),
-                (Ok(()), Some(_)) if target(&path).is_some() => {
-                    Some("the running plan reads or writes it; name another file".to_owned())
-                }
-                (Ok(()), _) => None,
-            };
-            let written = match refused {
-                Some(reason) => Err(reason),
-                None => {
-                    state::replace(&path, text.as_bytes(), SAVED_MODE).map_err(|error| error.to_string())
-                }
-            };
-            match written {
-                Ok(()) => Reply::done(format!("{}: written\n", path.display())),
-                Err(reason) => Reply::failed(format!("error: {}: {reason}\n", path.display())),
-            }
-        });
+        if is_dry_run {
+            let (path, count) = (path.display(), text.lines().count());
+            return Answer::Now(Reply::done(format!("{path}: {count} commands would be written\n")));
+        }
+        let (files, running) = (self.files_of(by), Arc::clone(self.broker.plan()));
+        let save = Save { path, text, files, running, own: self.origin.path.clone() };
+        let written = Work::begin(move |_| save.write());
         match written {
             Ok(work) => {
                 let ticket = self.ticket();
@@ -502,7 +535,7 @@ impl Session {
             && let Err(reply) = self.versions.check_pending(Instant::now())
         {
             match (&cause, self.versions.pending_hash()) {
-                (Cause::Rollback { .. }, _) => {}
+                (Cause::Rollback { .. } | Cause::Orders, _) => {}
                 // the same file once more gives it more time
                 (Cause::Reload { reload, .. }, Some(hash)) if reload.confirm.is_some() => {
                     order.must_be = Some((hash.to_owned(), reply));
@@ -515,7 +548,8 @@ impl Session {
         let gate = Gate::new(&by, command, &self.versions.history().current().hash);
         match Planning::begin(order, &self.pipeline, Arc::clone(self.broker.plan())) {
             Ok(planning) => {
-                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate });
+                let promise = Promised::Nothing;
+                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate, promise });
                 None
             }
             Err(reply) => Some((ticket, reply)),
@@ -603,7 +637,8 @@ impl Session {
     pub fn tick(&mut self) -> Tick {
         let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        self.audit.events().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.events().into_iter().chain(self.versions.events());
+        events.for_each(|event| self.broker.record(event));
         self.broker.watch();
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
@@ -665,7 +700,10 @@ impl Session {
             let pass = |text: Option<&str>| {
                 let is_required = plan.settings.requires_audit(&plan.access);
                 let after = text.filter(|_| self.audit.is_on()).map(plan_hash);
-                current.gate.pass(&mut self.audit, after.as_deref(), is_required)
+                match current.gate.pass(&mut self.audit, after.as_deref(), is_required) {
+                    Passage::Free => current.promise.pass(&self.versions, &current.cause),
+                    passage => passage,
+                }
             };
             match current.planning.advance(&mut self.broker, &mut self.pipeline, pass) {
                 Progress::Waits(line) => {
@@ -684,16 +722,46 @@ impl Session {
         while let Some(answered) = self.begin_next() {
             tick.replies.push(answered);
         }
+        self.give_held(tick);
+    }
+
+    /// Holds an answer until a restart will know of what it says; gives it back where nothing is to be waited for.
+    fn hold(&mut self, ticket: Ticket, reply: Reply) -> Option<Reply> {
+        match self.versions.keep().filter(|_| reply.error.is_none()) {
+            Some(writing) => {
+                self.held.push((ticket, reply, writing));
+                None
+            }
+            None => Some(reply),
+        }
+    }
+
+    /// Gives the answers that need not be held any more.
+    fn give_held(&mut self, tick: &mut Tick) {
+        for (ticket, reply, writing) in std::mem::take(&mut self.held) {
+            match writing.look() {
+                Kept::Waits => self.held.push((ticket, reply, writing)),
+                Kept::Done => tick.replies.push((ticket, reply)),
+                Kept::Not(why) => {
+                    let warning = format!("warning: a restart will not know of it: {why}\n");
+                    tick.replies.push((ticket, remarked(reply, &warning)));
+                }
+            }
+        }
     }
 
     /// Answers a change that has come to its end; `None` where a command in it is answered later.
     fn finish(&mut self, current: Current, progress: Progress, tick: &mut Tick) -> Option<Reply> {
-        let Current { ticket, by, cause, is_dry_run, gate, .. } = current;
+        let Current { ticket, by, cause, is_dry_run, gate, promise, .. } = current;
         match progress {
             Progress::Waits(_) => None,
             Progress::Refused(reply) => {
                 if by.role > Role::Viewer || reply.error == Some(ErrorKind::Forbidden) {
                     gate.answered(&mut self.audit, &reply);
+                }
+                if !matches!(promise, Promised::Nothing) {
+                    // what was promised is taken back
+                    drop(self.versions.keep());
                 }
                 if let Cause::Rollback { to, why } = &cause {
                     self.broker.record(Event::RollbackFailed { to: *to, why: why.clone() });
@@ -702,7 +770,10 @@ impl Session {
             }
             Progress::Others(commands) => Some(self.carry_out(commands)),
             Progress::Session(command) => match self.obey(&by, command, is_dry_run) {
-                Answer::Now(reply) => Some(reply),
+                Answer::Now(reply) => {
+                    gate.answered(&mut self.audit, &reply);
+                    Some(reply)
+                }
                 Answer::Later(later) => {
                     tick.renamed.push((ticket, later));
                     None
@@ -717,7 +788,8 @@ impl Session {
                     self.versions.forget_pending();
                     self.broker.record(Event::RolledBack { to: *to, why: why.clone() });
                 }
-                Some(self.versions.note(&cause, *taken, &scene))
+                let reply = self.versions.note(&cause, *taken, &scene);
+                self.hold(ticket, reply)
             }
         }
     }
@@ -808,7 +880,8 @@ impl Session {
     pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
         self.audit.run("stop", &self.versions.history().current().hash);
-        self.audit.end().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.end().into_iter().chain(self.versions.end());
+        events.for_each(|event| self.broker.record(event));
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
@@ -823,6 +896,29 @@ impl Session {
         }
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
+    }
+}
+
+impl Promised {
+    /// Says whether a change may take effect as far as a restart is concerned.
+    fn pass(&mut self, versions: &Versions, cause: &Cause) -> Passage {
+        if matches!(self, Self::Nothing)
+            && let Cause::Reload { reload: Reload { confirm: Some(limit), .. }, .. } = cause
+            && let Some(writing) = versions.promise(*limit, clock::now_ns())
+        {
+            *self = Self::Waits(writing);
+        }
+        let Self::Waits(writing) = self else { return Passage::Free };
+        match writing.look() {
+            Kept::Waits => Passage::Waits,
+            Kept::Done => {
+                *self = Self::Done;
+                Passage::Free
+            }
+            Kept::Not(why) => Passage::Closed(Reply::failed(format!(
+                "error: a restart would not go back to the plan before, for that cannot be kept: {why}; the plan stays as it is\n"
+            ))),
+        }
     }
 }
 

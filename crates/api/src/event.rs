@@ -237,6 +237,24 @@ events! {
         /// In hexadecimal digits.
         hash: String,
     },
+    /// The audit log that a start finds does not have its last record.
+    AuditCut = "audit_cut" { path: String, record: u64, hash: String, },
+    /// A plan was not confirmed when the broker before this one ended.
+    ConfirmInterrupted = "confirm_interrupted" {
+        plan: u32,
+        /// The confirmed plan.
+        to: u32,
+        /// The confirmed plan is run; else it is not kept, and the file is run.
+        is_kept: bool,
+        /// The file that the command line names.
+        file: String,
+    },
+    /// A file of the folder of `--state` is damaged, and was moved aside.
+    StateDamaged = "state_damaged" { path: String, error: String, },
+    /// The history cannot be kept.
+    StateFailed = "state_failed" { path: String, error: String, },
+    /// The history is kept again.
+    StateResumed = "state_resumed" { path: String, },
     /// A worker did not end well.
     EndFailed = "end_failed" { error: String, },
     /// The identities of the account do not hold.
@@ -355,6 +373,7 @@ impl Event {
             | Event::CaptureStuck { .. }
             | Event::OutputShort { .. }
             | Event::AuditFailed { .. }
+            | Event::StateFailed { .. }
             | Event::EndFailed { .. }
             | Event::RollbackFailed { .. }
             | Event::OutOfBalance {} => Level::Error,
@@ -386,6 +405,9 @@ impl Event {
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
             | Event::CopiesUnwritten { .. }
+            | Event::AuditCut { .. }
+            | Event::ConfirmInterrupted { .. }
+            | Event::StateDamaged { .. }
             | Event::AlarmRaised(_) => Level::Warning,
             Event::OrdinaryPages { .. }
             | Event::ToolChanged { .. }
@@ -401,6 +423,7 @@ impl Event {
             | Event::RolledBack { .. }
             | Event::AuditResumed { .. }
             | Event::AuditHead { .. }
+            | Event::StateResumed { .. }
             | Event::AlarmCleared(_) => Level::Notice,
             Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
                 Level::Info
@@ -422,6 +445,11 @@ impl Event {
             | Event::AuditFailed { .. }
             | Event::AuditResumed { .. }
             | Event::AuditHead { .. }
+            | Event::AuditCut { .. }
+            | Event::ConfirmInterrupted { .. }
+            | Event::StateDamaged { .. }
+            | Event::StateFailed { .. }
+            | Event::StateResumed { .. }
             | Event::EndFailed { .. }
             | Event::OutOfBalance {} => "broker".to_owned(),
             Event::DpdkLogged { .. } => "dpdk".to_owned(),
@@ -744,7 +772,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of the audit log.
+    /// Writes an event of the audit log, or of the folder of `--state`.
     fn write_audit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::AuditFailed { path, error } => {
@@ -757,6 +785,25 @@ impl Event {
             Event::AuditHead { path, record, hash } => {
                 write!(f, "{path}: the audit log has the head {record}:{hash}")
             }
+            Event::AuditCut { path, record, hash } => write!(
+                f,
+                "{path}: the audit log does not have its last record, {record}:{hash}: its end was cut, or the file was moved while no broker wrote it"
+            ),
+            Event::ConfirmInterrupted { plan, to, is_kept: true, file } => write!(
+                f,
+                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is run, and {file} is not read"
+            ),
+            Event::ConfirmInterrupted { plan, to, is_kept: false, file } => write!(
+                f,
+                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is not kept, and {file} is run"
+            ),
+            Event::StateDamaged { path, error } => {
+                write!(f, "{path}: the file is damaged ({error}); it was moved to {path}.damaged")
+            }
+            Event::StateFailed { path, error } => {
+                write!(f, "{path}: the file cannot be written: {error}; a restart does not know of it")
+            }
+            Event::StateResumed { path } => write!(f, "{path}: the file is written again"),
             // all others were written above
             _ => Ok(()),
         }

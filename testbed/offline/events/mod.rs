@@ -157,6 +157,8 @@ fn of_the_end() -> Vec<Event> {
         due_ns: (because == Unfinished::Early).then_some(1_700_000_000_000_000_000),
         mbufs: (because == Unfinished::Starved).then_some(2000),
     };
+    let interrupted =
+        |is_kept| Event::ConfirmInterrupted { plan: 5, to: 4, is_kept, file: text("office.pipe") };
     let unwritten =
         |is_asked| Event::CopiesUnwritten { tool: text("recorder"), copies: 12, seconds: 2, is_asked };
     vec![
@@ -176,6 +178,18 @@ fn of_the_end() -> Vec<Event> {
         },
         Event::AuditResumed { path: text("audit.jsonl") },
         Event::AuditHead { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
+        Event::AuditCut { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
+        interrupted(true),
+        interrupted(false),
+        Event::StateDamaged {
+            path: text("state/history.json"),
+            error: text("EOF while parsing a value at line 1 column 0"),
+        },
+        Event::StateFailed {
+            path: text("state/history.json"),
+            error: text("No space left on device (os error 28)"),
+        },
+        Event::StateResumed { path: text("state/history.json") },
         Event::EndFailed { error: text("lcore 2: worker stopped: it panicked") },
         Event::OutOfBalance {},
     ]

@@ -18,6 +18,8 @@ mod prompt;
 mod reload;
 /// The control socket.
 mod socket;
+/// The folder of what outlives a broker.
+mod state;
 
 /// Connects to the control socket of a broker that has just been started: the one before may have left its own.
 pub(crate) fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
