@@ -176,6 +176,11 @@ impl Broker {
         self.workers.phase.get() == Phase::Running
     }
 
+    /// Returns the turns of each worker so far: a worker that sleeps for want of packets has one each time that it wakes up.
+    pub fn turns(&self) -> Vec<u64> {
+        self.account.counters.iter().map(|counters| counters.lcore.turns.get()).collect()
+    }
+
     /// Packets received so far.
     pub fn received(&self) -> u64 {
         self.account.received()

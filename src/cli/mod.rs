@@ -21,6 +21,8 @@ pub mod output;
 mod prompt;
 /// `tapline run`.
 pub mod run;
+/// What the service manager is told.
+mod service;
 /// The prompt of `tapline ctl`.
 mod shell;
 /// SIGINT, SIGTERM and SIGHUP.
@@ -68,12 +70,13 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
-/// gives it up.
+/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. `waits` is
+/// called again and again meanwhile. A signal gives it up.
 fn load(
     source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
+    mut waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
@@ -90,6 +93,7 @@ fn load(
     })?;
     let is_given_up = || {
         signals.alive();
+        waits();
         signals.is_ended()
     };
     let Some((parsed, Ok(plan))) = work.wait(is_given_up, output::tell_line) else {

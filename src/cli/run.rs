@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
+use super::service::Service;
 use super::signals::Signals;
 use super::stats_out::StatsOut;
 use super::{SourceArgs, Status, has_place, load};
@@ -82,6 +83,8 @@ pub fn run(args: &Args) -> Status {
 
 /// Returns how a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
+    // no other thread runs yet
+    let mut service = Service::take();
     let signals = Signals::handle()?;
     if let Err(error) = write_apart() {
         tell_line(format_args!(
@@ -91,8 +94,9 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     }
     let bell = Bell::default();
     let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
-        Input::take(args, &signals, &bell)?;
+        Input::take(args, &signals, &bell, &mut service)?;
     let tokens = args.tokens()?;
+    service.sets_up();
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
     let mut session = Session::new(
@@ -106,13 +110,24 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     session.take_tokens(tokens);
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     let server = socket.map(Server::new);
-    let mut run =
-        Run { args, session, log, stats, prompt, script: Status::Done, server, bell, hangup: None };
+    let mut run = Run {
+        args,
+        session,
+        log,
+        stats,
+        prompt,
+        script: Status::Done,
+        server,
+        bell,
+        service,
+        hangup: None,
+    };
     run.write_log();
-    if args.control.is_some() || std::env::var_os("NOTIFY_SOCKET").is_some() {
+    if args.control.is_some() || run.service.is_there() {
         signals.reload_by_hangup();
     }
     run.begin(&plan.actions)?;
+    run.service.ready(&run.session);
     if is_typed {
         run.print("started\n");
     }
@@ -137,8 +152,8 @@ struct Input {
 
 impl Input {
     /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
-    fn take(args: &Args, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
-        let (parsed, plan) = load(&args.source, args.outputs(), signals)?;
+    fn take(args: &Args, signals: &Signals, bell: &Bell, service: &mut Service) -> Result<Self, Status> {
+        let (parsed, plan) = load(&args.source, args.outputs(), signals, || service.plans())?;
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
         let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
@@ -156,7 +171,7 @@ impl Input {
         let options = RunOptions {
             eal: RunOptions::eal_of(args.eal.as_deref()),
             is_profiled: args.profile,
-            is_changeable: args.interactive || args.control.is_some(),
+            is_changeable: args.interactive || args.control.is_some() || service.is_there(),
         };
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
@@ -232,6 +247,7 @@ struct Run<'a> {
     script: Status,
     server: Option<Server>,
     bell: Bell,
+    service: Service,
     /// A reload that a signal asked for.
     hangup: Option<Ticket>,
 }
@@ -264,11 +280,20 @@ impl Run<'_> {
         }
         if signals.takes_reload() {
             let by = Principal::by_signal(process::own_uid());
+            self.service.reloads();
             match self.session.reload(&by, Reload::default(), false) {
-                Answer::Now(reply) => self.show(&reply),
+                Answer::Now(reply) => self.hung_up(&reply),
                 Answer::Later(ticket) => self.hangup = Some(ticket),
             }
         }
+    }
+
+    /// Tells what came of a reload that a signal asked for.
+    fn hung_up(&mut self, reply: &Reply) {
+        // the log is read by those who sent the signal; results are not theirs
+        tell(&reply.result);
+        tell(&reply.remarks);
+        self.service.reloaded(&self.session, reply.error.is_none());
     }
 
     fn reopen(&mut self) {
@@ -307,6 +332,7 @@ impl Run<'_> {
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            self.service.look(&self.session);
             for (old, new) in tick.renamed {
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
                 self.prompt.iter_mut().for_each(|prompt| prompt.rename(old, new));
@@ -314,9 +340,7 @@ impl Run<'_> {
             for (ticket, reply) in tick.replies {
                 self.server.iter_mut().for_each(|server| server.answer(ticket, &reply));
                 if self.hangup.take_if(|hangup| *hangup == ticket).is_some() {
-                    // the log is read by those who sent the signal; results are not theirs
-                    tell(&reply.result);
-                    tell(&reply.remarks);
+                    self.hung_up(&reply);
                 }
                 self.answer(ticket, &reply);
             }
@@ -399,6 +423,7 @@ impl Run<'_> {
 
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
+        self.service.stops();
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();

@@ -243,6 +243,11 @@ impl Session {
         self.broker.snapshot()
     }
 
+    /// Returns the turns of each worker so far.
+    pub fn turns(&self) -> Vec<u64> {
+        self.broker.turns()
+    }
+
     /// Gives the events of the broker, from what was decided at the start on.
     pub fn events(&self) -> &Events {
         self.broker.events()

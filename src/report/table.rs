@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use tapline_api::snapshot::{Dropped, Latency, Snapshot, ToolHealth};
-use tapline_api::words::{BurstSize, LcoreRole};
-use tapline_api::words::{Class, DropReason};
+use tapline_api::words::{BurstSize, Class, DropReason, LcoreRole, ToolState};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -393,6 +392,28 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     };
     write!(out, "\n{verdict}\n").expect("writing to a string");
     out
+}
+
+/// Says in a line how a running broker is: whether the account balances, what was lost, which tools are down.
+pub fn status(snapshot: &Snapshot) -> String {
+    let (packets, copies) = (&snapshot.packets, &snapshot.copies);
+    let lost = snapshot.ports.iter().map(|(_, port)| port.driver);
+    let lost: u64 = lost.map(|driver| driver.missed + driver.rx_errors + driver.no_mbuf).sum();
+    let dropped: u64 = DropReason::ALL.into_iter().map(|reason| copies.dropped.get(reason)).sum();
+    let verdict = if snapshot.balanced { "balanced" } else { "packets on their way" };
+    let mut line = format!(
+        "{verdict}; {} packets received, {} lost; {} copies sent, {} dropped",
+        grouped(packets.received),
+        grouped(lost),
+        grouped(copies.sent),
+        grouped(dropped)
+    );
+    let down = snapshot.tools.iter().filter(|(_, tool)| tool.health.state == ToolState::Down);
+    let down: Vec<&str> = down.map(|(name, _)| name.as_str()).collect();
+    if !down.is_empty() {
+        write!(line, "; tools down: {}", down.join(", ")).expect("writing to a string");
+    }
+    line
 }
 
 /// ` a 1 + b 2`, without terms that are zero; the first term always stands.
