@@ -276,7 +276,8 @@ impl Run<'_> {
             tell(self.session.tables());
         }
         if signals.takes_reopen() || self.session.takes_reopen() {
-            self.reopen();
+            let told = self.stats.reopen();
+            self.warn(told);
         }
         if signals.takes_reload() {
             let by = Principal::by_signal(process::own_uid());
@@ -296,15 +297,16 @@ impl Run<'_> {
         self.service.reloaded(&self.session, reply.error.is_none());
     }
 
-    fn reopen(&mut self) {
-        if let Some(text) = self.stats.reopen() {
+    fn warn(&mut self, text: Option<String>) {
+        if let Some(text) = text {
             tell_line(self.log.line(clock::now_ns(), Level::Warning, &text));
         }
     }
 
     fn write_stats(&mut self, snapshot: &Snapshot) {
         // a file that was moved away is noticed without being told
-        self.reopen();
+        let told = self.stats.follow();
+        self.warn(told);
         if let Some(event) = self.stats.write(snapshot) {
             self.session.record(event);
         }
