@@ -12,6 +12,8 @@ pub mod clocks;
 pub mod device;
 /// Ends a run.
 mod ending;
+/// Watches for devices that are taken away.
+mod gone;
 /// Looks after what runs.
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.

@@ -21,7 +21,7 @@ pub mod output;
 mod prompt;
 /// `tapline run`.
 pub mod run;
-/// What the service manager is told.
+/// Tells the service manager how a run is.
 mod service;
 /// The prompt of `tapline ctl`.
 mod shell;

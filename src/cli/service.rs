@@ -30,7 +30,7 @@ const SET_UP_LIMIT: Duration = Duration::from_secs(300);
 /// The manager, if there is one.
 pub(super) struct Service {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// What it must be told and has had no room for.
+    /// A text that it must have, and had no room for.
     due: Option<String>,
     /// The status that it was told.
     status: String,

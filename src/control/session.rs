@@ -79,6 +79,8 @@ pub enum End {
     Ending(Ending),
     /// A worker did not stay at work.
     WorkerLost,
+    /// Ports are gone without which there is nothing to do.
+    PortsGone,
 }
 
 /// The outcome of a run.
@@ -572,6 +574,11 @@ impl Session {
             self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
         }
+        let ports = self.broker.gone_for_good(self.is_attended);
+        if tick.end.is_none() && !ports.is_empty() {
+            self.broker.record(Event::EndedForGone { ports });
+            tick.end = Some(End::PortsGone);
+        }
         tick
     }
 
@@ -773,8 +780,10 @@ impl Session {
             self.broker.judge_replays(ending);
         }
         let last = self.broker.snapshot();
-        let is_well =
-            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        let is_well = ended.is_ok()
+            && self.broker.failures().is_empty()
+            && last.balanced
+            && matches!(end, End::Ending(_));
         if let Err(error) = ended {
             self.broker.record(Event::EndFailed { error: error.to_string() });
         }
