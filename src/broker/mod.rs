@@ -12,6 +12,8 @@ pub mod clocks;
 pub mod device;
 /// Ends a run.
 mod ending;
+/// Watches for devices that are taken away.
+mod gone;
 /// Looks after what runs.
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
@@ -177,6 +179,11 @@ impl Broker {
 
     pub fn is_running(&self) -> bool {
         self.workers.phase.get() == Phase::Running
+    }
+
+    /// Returns the turns of each worker so far: a worker that sleeps for want of packets has one each time that it wakes up.
+    pub fn turns(&self) -> Vec<u64> {
+        self.account.counters.iter().map(|counters| counters.lcore.turns.get()).collect()
     }
 
     /// Packets received so far.

@@ -19,6 +19,8 @@ pub mod output;
 mod prompt;
 /// `tapline run`.
 pub mod run;
+/// Tells the service manager how a run is.
+mod service;
 /// The prompt of `tapline ctl`.
 mod shell;
 /// SIGINT, SIGTERM and SIGHUP.
@@ -68,15 +70,16 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
-/// gives it up.
+/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. `waits` is
+/// called again and again meanwhile. A signal gives it up.
 fn load(
     source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
+    waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
-    plan_of(move |surroundings| lang::load(&path, &sets, &*surroundings.files), outputs, signals)
+    plan_of(move |surroundings| lang::load(&path, &sets, &*surroundings.files), outputs, signals, waits)
 }
 
 /// Plans a text of the history as [`load`] plans a file.
@@ -84,16 +87,18 @@ fn load_text(
     version: &Arc<Version>,
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
+    waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
     let version = Arc::clone(version);
     let name = format!("plan {}", version.id);
-    plan_of(move |_| lang::parse_text(&name, &version.text, &[]), outputs, signals)
+    plan_of(move |_| lang::parse_text(&name, &version.text, &[]), outputs, signals, waits)
 }
 
 fn plan_of(
     read: impl FnOnce(&Surroundings) -> Parsed + Send + 'static,
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
+    mut waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
     let work = Work::begin(move |progress| {
         let surroundings = Surroundings::system();
@@ -109,6 +114,7 @@ fn plan_of(
     })?;
     let is_given_up = || {
         signals.alive();
+        waits();
         signals.is_ended()
     };
     let Some((parsed, Ok(plan))) = work.wait(is_given_up, output::tell_line) else {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::ctl::{RUNTIME, SOCKET};
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
+use super::service::Service;
 use super::signals::Signals;
 use super::stats_out::StatsOut;
 use super::{SourceArgs, Status, has_place, load, load_text};
@@ -84,6 +85,8 @@ pub fn run(args: &Args) -> Status {
 
 /// Returns how a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
+    // no other thread runs yet
+    let mut service = Service::take();
     let signals = Signals::handle()?;
     if let Err(error) = write_apart() {
         tell_line(format_args!(
@@ -96,7 +99,8 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let mut log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     memory.events.iter().for_each(|event| tell_line(log.ahead(event, clock::now_ns())));
     let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
-        Input::take(args, &memory, &signals, &bell)?;
+        Input::take(args, &memory, &signals, &bell, &mut service)?;
+    service.sets_up();
     let broker = start(&plan, options)?;
     let beginning = Beginning {
         name: args.name(),
@@ -107,13 +111,24 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     };
     let session = Session::new(broker, pipeline, beginning);
     let server = socket.map(Server::new);
-    let mut run =
-        Run { args, session, log, stats, prompt, script: Status::Done, server, bell, hangup: None };
+    let mut run = Run {
+        args,
+        session,
+        log,
+        stats,
+        prompt,
+        script: Status::Done,
+        server,
+        bell,
+        service,
+        hangup: None,
+    };
     run.write_log();
-    if args.control.is_some() || std::env::var_os("NOTIFY_SOCKET").is_some() {
+    if args.control.is_some() || run.service.is_there() {
         signals.reload_by_hangup();
     }
     run.begin(&plan.actions)?;
+    run.service.ready(&run.session);
     if is_typed {
         run.print("started\n");
     }
@@ -139,10 +154,16 @@ struct Input {
 impl Input {
     /// Reads the file, or the confirmed plan where another waited for that; takes what statistics go to, and the commands that are typed
     /// before `start`. An `Err` ends the command.
-    fn take(args: &Args, memory: &Memory, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
+    fn take(
+        args: &Args,
+        memory: &Memory,
+        signals: &Signals,
+        bell: &Bell,
+        service: &mut Service,
+    ) -> Result<Self, Status> {
         let (parsed, plan) = match memory.confirmed() {
-            Some(version) => load_text(version, args.outputs(), signals)?,
-            None => load(&args.source, args.outputs(), signals)?,
+            Some(version) => load_text(version, args.outputs(), signals, || service.plans())?,
+            None => load(&args.source, args.outputs(), signals, || service.plans())?,
         };
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
@@ -161,7 +182,7 @@ impl Input {
         let options = RunOptions {
             eal: RunOptions::eal_of(args.eal.as_deref()),
             is_profiled: args.profile,
-            is_changeable: args.interactive || args.control.is_some(),
+            is_changeable: args.interactive || args.control.is_some() || service.is_there(),
         };
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
@@ -246,6 +267,7 @@ struct Run<'a> {
     script: Status,
     server: Option<Server>,
     bell: Bell,
+    service: Service,
     /// A reload that a signal asked for.
     hangup: Option<Ticket>,
 }
@@ -274,26 +296,37 @@ impl Run<'_> {
             tell(self.session.tables());
         }
         if signals.takes_reopen() || self.session.takes_reopen() {
-            self.reopen();
+            let told = self.stats.reopen();
+            self.warn(told);
         }
         if signals.takes_reload() {
             let by = Principal::by_signal(process::own_uid());
+            self.service.reloads();
             match self.session.reload(&by, Reload::default(), false) {
-                Answer::Now(reply) => self.show(&reply),
+                Answer::Now(reply) => self.hung_up(&reply),
                 Answer::Later(ticket) => self.hangup = Some(ticket),
             }
         }
     }
 
-    fn reopen(&mut self) {
-        if let Some(text) = self.stats.reopen() {
+    /// Tells what came of a reload that a signal asked for.
+    fn hung_up(&mut self, reply: &Reply) {
+        // the log is read by those who sent the signal; results are not theirs
+        tell(&reply.result);
+        tell(&reply.remarks);
+        self.service.reloaded(&self.session, reply.error.is_none());
+    }
+
+    fn warn(&mut self, text: Option<String>) {
+        if let Some(text) = text {
             tell_line(self.log.line(clock::now_ns(), Level::Warning, &text));
         }
     }
 
     fn write_stats(&mut self, snapshot: &Snapshot) {
         // a file that was moved away is noticed without being told
-        self.reopen();
+        let told = self.stats.follow();
+        self.warn(told);
         if let Some(event) = self.stats.write(snapshot) {
             self.session.record(event);
         }
@@ -321,6 +354,7 @@ impl Run<'_> {
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            self.service.look(&self.session);
             for (old, new) in tick.renamed {
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
                 self.prompt.iter_mut().for_each(|prompt| prompt.rename(old, new));
@@ -328,9 +362,7 @@ impl Run<'_> {
             for (ticket, reply) in tick.replies {
                 self.server.iter_mut().for_each(|server| server.answer(ticket, &reply));
                 if self.hangup.take_if(|hangup| *hangup == ticket).is_some() {
-                    // the log is read by those who sent the signal; results are not theirs
-                    tell(&reply.result);
-                    tell(&reply.remarks);
+                    self.hung_up(&reply);
                 }
                 self.answer(ticket, &reply);
             }
@@ -413,6 +445,7 @@ impl Run<'_> {
 
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
+        self.service.stops();
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();

@@ -83,6 +83,8 @@ pub enum End {
     Ending(Ending),
     /// A worker did not stay at work.
     WorkerLost,
+    /// Ports are gone without which there is nothing to do.
+    PortsGone,
 }
 
 /// This is what a session begins with, beside its broker.
@@ -273,6 +275,11 @@ impl Session {
     /// Takes the statistics as they are.
     pub fn snapshot(&self) -> Snapshot {
         self.broker.snapshot()
+    }
+
+    /// Returns the turns of each worker so far.
+    pub fn turns(&self) -> Vec<u64> {
+        self.broker.turns()
     }
 
     /// Gives the events of the broker, from what was decided at the start on.
@@ -646,6 +653,11 @@ impl Session {
             self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
         }
+        let ports = self.broker.gone_for_good(self.is_attended);
+        if tick.end.is_none() && !ports.is_empty() {
+            self.broker.record(Event::EndedForGone { ports });
+            tick.end = Some(End::PortsGone);
+        }
         tick
     }
 
@@ -886,8 +898,10 @@ impl Session {
             self.broker.judge_replays(ending);
         }
         let last = self.broker.snapshot();
-        let is_well =
-            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        let is_well = ended.is_ok()
+            && self.broker.failures().is_empty()
+            && last.balanced
+            && matches!(end, End::Ending(_));
         if let Err(error) = ended {
             self.broker.record(Event::EndFailed { error: error.to_string() });
         }

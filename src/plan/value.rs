@@ -12,7 +12,7 @@ use super::access::{AuditPlan, GrantPlan};
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
-use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread};
+use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread, WhenGone};
 use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
@@ -203,6 +203,8 @@ pub struct PortPlan {
     pub is_promiscuous: bool,
     /// Lcores that poll the port; `None`: all that poll ports of its kind.
     pub lcores: Option<Vec<u32>>,
+    /// The run ends or waits where its device is gone.
+    pub when_gone: WhenGone,
     /// Tunnels that end at the port: what is inside becomes the packet.
     pub terminators: Vec<Terminator>,
     /// Packets that its driver keeps in mbufs of the port's pool for as long as it runs.

@@ -186,6 +186,9 @@ pub struct PortEntry {
     pub device: String,
     pub driver_name: String,
     pub link_up: bool,
+    /// The device is gone, for now or for good.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gone: bool,
     pub speed_mbps: Option<u32>,
     /// The MTU of a kernel interface, which frames that it is to send are judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,6 +199,11 @@ pub struct PortEntry {
     pub clock: ClockState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<TerminateState>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The counters of the driver and the NIC.
@@ -604,7 +612,7 @@ mod tests {
     fn a_change_says_of_what_it_is() {
         for (change, json) in [
             (
-                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Removed },
+                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Gone },
                 r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
             ),
             (

@@ -16,6 +16,8 @@ mod log;
 mod prompt;
 /// A whole file in the place of the running plan.
 mod reload;
+/// What a service manager is told.
+mod service;
 /// The control socket.
 mod socket;
 /// The folder of what outlives a broker.
