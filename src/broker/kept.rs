@@ -3,7 +3,7 @@
 //! Ids are of one plan. Each table here has, by an id of the plan that comes, the id that the same object has in the plan before.
 
 use crate::plan::Plan;
-use crate::plan::value::{Output, RulePlan, ToolPlan, WirePlan};
+use crate::plan::value::{Output, RulePlan, ToolPlan};
 use tapline_datapath::counters::Origins;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId, ToolId, WireId};
@@ -95,7 +95,7 @@ impl Kept {
                 }
                 Egress::Wire(wire, side) => {
                     let from = kept.wires[wire];
-                    let is_same = |from: WireId| kept.is_same_wire(&before.wires[from], &after.wires[wire]);
+                    let is_same = |from: WireId| kept.is_same_wire((before, from), (after, wire), side);
                     (from.map(|from| kinds_before.of_wire(from, side)), from.is_some_and(is_same))
                 }
             };
@@ -109,7 +109,9 @@ impl Kept {
     fn is_same_queue(&self, before: &Plan, after: &Plan, from: ToolId, to: ToolId) -> bool {
         let (before_tool, after_tool): (&ToolPlan, &ToolPlan) = (&before.tools[from], &after.tools[to]);
         let is_same_output = match (before_tool.output, after_tool.output) {
-            (Output::Port(before), Output::Port(after)) => self.ports[after] == Some(before),
+            (Output::Port(from), Output::Port(to)) => {
+                self.ports[to] == Some(from) && before.ports[from].is_stopped == after.ports[to].is_stopped
+            }
             (Output::Capture, Output::Capture) => before_tool.capture == after_tool.capture,
             (Output::Discard, Output::Discard) => true,
             _ => false,
@@ -121,8 +123,12 @@ impl Kept {
             && before_tool.order_ns == after_tool.order_ns
     }
 
-    fn is_same_wire(&self, before: &WirePlan, after: &WirePlan) -> bool {
-        Side::ALL.iter().all(|&side| self.ports[after.port(side)] == Some(before.port(side)))
+    /// Returns whether what enters a wire at `side` goes on in the queue that it has.
+    fn is_same_wire(&self, before: (&Plan, WireId), after: (&Plan, WireId), side: Side) -> bool {
+        let port = |(plan, wire): (&Plan, WireId), side: Side| plan.wires[wire].port(side);
+        let is_same = |&side: &Side| self.ports[port(after, side)] == Some(port(before, side));
+        let leaves_by = |at: (&Plan, WireId)| at.0.ports[port(at, side.other())].is_stopped;
+        Side::ALL.iter().all(is_same) && leaves_by(before) == leaves_by(after)
     }
 
     /// Returns the ids before, at which counters are found that go on.

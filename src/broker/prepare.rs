@@ -120,7 +120,7 @@ impl Broker {
         }
     }
 
-    /// Returns whether a plan with the ports and queues of the running one has other tunnels, probes, or wires.
+    /// Returns whether a plan with the ports and queues of the running one has other tunnels, probes, or wires, or stops other ports.
     fn changes_machinery(&self, plan: &Plan) -> bool {
         let mut tools = self.plan.tools.iter().zip(&plan.tools);
         let are_tools_same = tools.all(|(before, after)| {
@@ -128,7 +128,8 @@ impl Broker {
                 && before.heartbeat == after.heartbeat
                 && before.echo == after.echo
         });
-        !are_tools_same || *self.plan.wires != *plan.wires
+        let stops = |plan: &Plan| plan.ports.iter().map(|port| port.is_stopped).collect::<Vec<_>>();
+        !are_tools_same || *self.plan.wires != *plan.wires || stops(&self.plan) != stops(plan)
     }
 
     /// # Errors

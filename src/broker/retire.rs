@@ -144,6 +144,7 @@ impl Broker {
             (!is_same).then(|| {
                 Box::new(Setup {
                     ports: kept.ports_after.clone(),
+                    stopped: plan.ports.iter().map(|port| port.is_stopped).collect(),
                     intakes: Vec::new(),
                     local_frames: local_frames.clone(),
                     egresses: kept.kinds.all().map(|(id, _)| NextOutlet::Kept(id)).collect(),
@@ -199,6 +200,7 @@ impl Broker {
                 self.layout.polled[worker].iter().filter(|polled| kept.ports_after[polled.port].is_none());
             setups.push(Some(Box::new(Setup {
                 ports: kept.ports_after.clone(),
+                stopped: plan.ports.iter().map(|port| port.is_stopped).collect(),
                 left: Vec::with_capacity(left.count()),
                 intakes,
                 local_frames: new.local_frames.clone(),

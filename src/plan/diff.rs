@@ -428,7 +428,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge(PROMISCUOUS, *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("terminate", *terminators == old.terminators, interrupted)
-        .judge("stop", *is_stopped == old.is_stopped, interrupted)
+        .judge("stop", *is_stopped == old.is_stopped, Needs::Swap)
 }
 
 /// A replay begins anew whatever is changed of it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tapline_api::snapshot::{Dropped, Latency, Snapshot, ToolHealth};
+use tapline_api::snapshot::{Dropped, Latency, PortEntry, Snapshot, ToolHealth};
 use tapline_api::words::{BurstSize, LcoreRole};
 use tapline_api::words::{Class, DropReason};
 
@@ -97,6 +97,15 @@ fn grouped(number: u64) -> String {
     out
 }
 
+/// Gives the word for what a port's link, or the user, has made of it.
+fn link_word(port: &PortEntry) -> &'static str {
+    match port {
+        PortEntry { stopped: true, .. } => "stopped",
+        PortEntry { link_up: true, .. } => "up",
+        PortEntry { .. } => "down",
+    }
+}
+
 /// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
 pub fn ports(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&[
@@ -116,7 +125,7 @@ pub fn ports(snapshot: &Snapshot) -> String {
         table.row(vec![
             name.clone(),
             port.device.clone(),
-            if port.link_up { "up" } else { "down" }.to_owned(),
+            link_word(port).to_owned(),
             grouped(port.received),
             grouped(port.received_bytes),
             grouped(driver.rx_packets),

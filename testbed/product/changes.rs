@@ -306,7 +306,6 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.hear("the receive lcores spread packets by the tunnels", 1);
     for (command, refusal) in [
         ("set mempool 9000", "setting mempool is changed needs a restart"),
-        ("port stop in", "port in is changed (stop), for which a port that runs would have to be stopped"),
         ("port config in mtu 1000", "port in is changed (mtu), for which a port that runs"),
         (
             "rule modify 10 to c\ntool destroy t\nport detach up\nport attach more net_null1",

@@ -287,6 +287,81 @@ fn ports_come_and_go_where_stages_have_lcores_of_their_own() {
     ports_come_and_go(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
 }
 
+/// A port that is stopped brings nothing and takes nothing, while others go on; once it is started, a replay goes on where it stood.
+fn ports_are_stopped_and_started(head: &str) {
+    let lab = Lab::new();
+    let more = datagrams(&lab, "more.pcap", 2000);
+    let rest = "port attach other replay:more.pcap,speed=original\ntool create p capture p.pcapng queue 512\n\
+                rule create 20 from other to p\nport attach x-port net_pcap1,tx_pcap=x.pcap rxq 0\n\
+                tool create x port x-port\nrule create 30 from in to x\n";
+    let mut steady = Steady::begin(&lab, head, rest, 100_000);
+    // packets of `in` may all be there on a busy machine
+    let more_of_in = |stats: &serde_json::Value, than: u64| {
+        let received = number(stats, "ports/in/received");
+        received > than || received == 100_000
+    };
+    for round in 1..=2 {
+        steady.change("port stop other\n");
+        let stopped = lab.until("it is stopped", |stats| stats["ports"]["other"]["stopped"] == true);
+        let at_rest = lab
+            .until("others go on", |stats| more_of_in(stats, number(&stopped, "ports/in/received") + 100));
+        let later = lab.until("others go on and on", |stats| {
+            more_of_in(stats, number(&at_rest, "ports/in/received") + 2000)
+        });
+        let received = |stats| number(stats, "ports/other/received");
+        assert_eq!(received(&later), received(&at_rest), "a port that is stopped receives");
+        assert!(received(&later) < 2000, "it stopped too late to tell");
+        steady.change("port start other\nport stop x-port\n");
+        steady.prompt.say("show ports");
+        let down = number(&later, "tools/x/dropped/down");
+        let dropped = lab.until("copies for it are dropped", |stats| {
+            number(stats, "tools/x/dropped/down") > down || number(stats, "ports/in/received") == 100_000
+        });
+        assert_eq!(dropped["ports"]["x-port"]["stopped"], true);
+        steady.change("port start x-port\n");
+        let sent = number(&dropped, "tools/x/sent");
+        lab.until("copies are sent again", |stats| {
+            number(stats, "tools/x/sent") > sent || number(stats, "ports/in/received") == 100_000
+        });
+        assert_eq!(
+            lab.printed("stdout").matches("  stopped  ").count(),
+            round,
+            "{}",
+            lab.printed("stdout")
+        );
+    }
+    lab.until("all of the other", |stats| number(stats, "tools/p/sent") == 2000);
+    let is_in_order = steady.is_in_order;
+    let account = steady.end_when_all_came();
+    assert_kept(&packets(&lab.path("p.pcapng")), &more, is_in_order);
+    let sent = packets(&lab.path("x.pcap"));
+    for (flow, numbers) in by_flow(&sent) {
+        assert!(numbers.is_sorted_by(|before, after| before < after), "flow {flow} is out of order");
+    }
+    let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
+    assert_eq!(of_x("requested"), 100_000);
+    assert_eq!(of_x("sent"), sent.len() as u64);
+    assert_eq!(of_x("requested") - of_x("sent"), of_x("dropped/down") + of_x("dropped/congested"));
+    assert!(of_x("dropped/down") > 0);
+}
+
+#[test]
+fn ports_are_stopped_and_started_on_one_worker() {
+    ports_are_stopped_and_started("");
+}
+
+#[test]
+fn ports_are_stopped_and_started_on_two_workers() {
+    ports_are_stopped_and_started(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_are_stopped_and_started_where_stages_have_lcores_of_their_own() {
+    ports_are_stopped_and_started(&format!(
+        "{LCORES}set lcores receive 1 work 2-3 transmit 4\ntool create times capture times.pcapng queue 64\n"
+    ));
+}
+
 /// The places of a start at which what comes later can fail, too.
 const PLACES: [&str; 6] =
     ["start.attach", "start.info", "start.mempool", "start.port", "start.capture", "start.writer"];

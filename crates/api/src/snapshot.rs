@@ -174,6 +174,9 @@ pub struct PortEntry {
     pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
+    /// It was stopped: nothing is received or sent by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     pub link_up: bool,
     pub speed_mbps: Option<u32>,
     /// The MTU of a kernel interface, which frames that it is to send are judged by.

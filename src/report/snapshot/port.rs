@@ -37,6 +37,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         cut: Longest::of(&port.devargs).map(|_| totals.cut),
         device: port.devargs.to_string(),
         driver_name: state.driver_name,
+        stopped: port.is_stopped,
         link_up: state.link.is_up,
         speed_mbps: state.link.speed_mbps,
         mtu: state.mtu,

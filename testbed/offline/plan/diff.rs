@@ -72,7 +72,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("p0 net_null0", "p0 net_null0 promiscuous off", &["port p0 is changed (promiscuous): Nothing"]),
     ("p0 net_null0", "p0 net_null0 lcores 1", &["port p0 is changed (lcores): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 terminate vxlan", &["port p0 is changed (terminate): PortInterrupted"]),
-    ("rule create 10", "port stop p0\nrule create 10", &["port p0 is changed (stop): PortInterrupted"]),
+    ("rule create 10", "port stop p0\nrule create 10", &["port p0 is changed (stop): Swap"]),
     ("replay:in.pcap", "replay:other.pcap", &["port rep is recreated (device): PortInterrupted"]),
     ("replay:in.pcap", "replay:in.pcap,loop=3", &["port rep is recreated (loop): PortInterrupted"]),
     ("replay:in.pcap", "replay:in.pcap,maxgap=1s", &["port rep is recreated (maxgap): PortInterrupted"]),
