@@ -281,7 +281,7 @@ impl Session {
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
-        let order = |what| Order { what, by: by.clone(), is_dry_run, must_be: None };
+        let order = |what| Order { what, by: by.clone(), is_dry_run, may_interrupt: false, must_be: None };
         if super::names_a_file(&line) {
             return self.submit(Cause::Commands, order(What::Line(line)));
         }
@@ -364,16 +364,19 @@ impl Session {
         let is_dry_run = is_dry_run || reload.is_dry_run;
         let Origin { sets, outputs, .. } = self.origin.clone();
         let what = What::File { path: path.clone(), sets, outputs };
+        let may_interrupt = reload.may_interrupt;
         self.submit(
             Cause::Reload { path, reload },
-            Order { what, by: by.clone(), is_dry_run, must_be: None },
+            Order { what, by: by.clone(), is_dry_run, may_interrupt, must_be: None },
         )
     }
 
     fn roll_back(&mut self, by: &Principal, id: Option<u32>, is_dry_run: bool) -> Answer {
         match self.rollback_of(id, "asked for") {
             Ok((cause, what)) => {
-                self.submit(cause, Order { what, by: by.clone(), is_dry_run, must_be: None })
+                // whoever goes back wants what there was
+                let order = Order { what, by: by.clone(), is_dry_run, may_interrupt: true, must_be: None };
+                self.submit(cause, order)
             }
             Err(reply) => Answer::Now(reply),
         }
@@ -688,7 +691,8 @@ impl Session {
         let Some((to, why)) = self.versions.overdue(now, || self.broker.snapshot()) else { return };
         self.versions.forget_pending();
         if let Ok((cause, what)) = self.rollback_of(Some(to), &why) {
-            let order = Order { what, by: Principal::of_itself(), is_dry_run: false, must_be: None };
+            let by = Principal::of_itself();
+            let order = Order { what, by, is_dry_run: false, may_interrupt: true, must_be: None };
             let ticket = self.ticket();
             self.waiting.push_front(Waiting { ticket, cause, order });
         }

@@ -100,6 +100,7 @@ fn grouped(number: u64) -> String {
 /// Gives the word for what a port's link, or the user, has made of it.
 fn link_word(port: &PortEntry) -> &'static str {
     match port {
+        PortEntry { closed: Some(_), .. } => "closed",
         PortEntry { stopped: true, .. } => "stopped",
         PortEntry { link_up: true, .. } => "up",
         PortEntry { .. } => "down",

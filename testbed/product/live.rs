@@ -362,6 +362,106 @@ fn ports_are_stopped_and_started_where_stages_have_lcores_of_their_own() {
     ));
 }
 
+/// A port is set up otherwise under its name: others lose nothing, what it counted stays, and its tools know where their copies went.
+fn ports_are_set_up_otherwise(head: &str) {
+    let lab = Lab::new();
+    let rest = "port attach null net_null0\ntool create n discard\nrule create 20 from null to n\n\
+                port attach x-port net_ring0 rxq 0\ntool create x port x-port queue 64\nrule create 30 from in to x\n";
+    let mut steady = Steady::begin(&lab, head, rest, 100_000);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    let counted = |stats: &serde_json::Value| number(stats, "ports/null/driver/rx_packets");
+    for rxd in [512, 256] {
+        let before = lab.until("packets of net_null", |stats| received(stats) > 1000);
+        steady.change(&format!(
+            "port config null rxd {rxd} interrupt\nport config x-port txd {rxd} interrupt\n"
+        ));
+        let after = lab.until("more of them", |stats| received(stats) > received(&before) + 1000);
+        assert!(counted(&after) >= counted(&before) + 1000, "{before}\n{after}");
+    }
+    // what a port can be told while it runs needs no word
+    steady.change("port config null promiscuous off\n");
+    steady.prompt.say("show config");
+    let account = steady.end_when_all_came();
+    assert!(account.stdout.contains("\nport config null rxd 256\n"), "{}", account.stdout);
+    assert!(!account.stdout.contains("interrupt"), "{}", account.stdout);
+    let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
+    assert_eq!(of_x("requested"), 100_000);
+    // whoever reads a ring whose port receives nothing: it is full
+    assert_eq!(of_x("requested") - of_x("sent"), of_x("dropped/down") + of_x("dropped/congested"));
+}
+
+#[test]
+fn ports_are_set_up_otherwise_on_one_worker() {
+    ports_are_set_up_otherwise("");
+}
+
+#[test]
+fn ports_are_set_up_otherwise_on_two_workers() {
+    ports_are_set_up_otherwise(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_are_set_up_otherwise_where_stages_have_lcores_of_their_own() {
+    ports_are_set_up_otherwise(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
+}
+
+/// A pipeline whose port `null` is the second that its start starts, and the lines that are said of it.
+const TWO_PORTS: &str = "port attach in replay:in.pcap,speed=original,loop=forever\nport attach out net_pcap0,tx_pcap=out.pcap rxq 0\n\
+                         port attach null net_null0\ntool create o port out\ntool create n discard\n\
+                         rule create 10 from in to o\nrule create 20 from null to n\nstart\n";
+
+fn prompt_with_fault<'a>(lab: &'a Lab, fault: &str) -> Prompt<'a> {
+    datagrams(lab, "in.pcap", 100);
+    let eal = EAL.replace("-m 256", "-m 768");
+    let prompt = Prompt::open_with(lab, TWO_PORTS, &["--eal", &eal], |command| {
+        command.env("TAPLINE_FAULT", fault);
+    });
+    prompt.lab.until("packets", |stats| number(stats, "ports/null/received") > 1000);
+    prompt
+}
+
+#[test]
+fn a_port_that_cannot_be_set_up_otherwise_is_put_back() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "start.port@3");
+    prompt.say("port config null rxd 512 interrupt");
+    prompt.hear("set up again as it was: port null", 1);
+    let before = lab.until("statistics", |_| true);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    lab.until("it receives", |stats| received(stats) > received(&before) + 1000);
+    prompt.say("show config\nport config null rxd 512 interrupt");
+    prompt.hear(CHANGED, 1);
+    prompt.say("quit");
+    let account = prompt.end_with(1);
+    assert!(!account.stdout.contains("rxd 512"), "{}", account.stdout);
+}
+
+#[test]
+fn a_port_that_cannot_be_put_back_is_closed_until_it_is_said_otherwise() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "start.port@3-5");
+    prompt.say("port config null rxd 512 interrupt");
+    prompt.hear("closed, since it could not be put back either: port null", 1);
+    let closed = lab.until("it is closed", |stats| stats["ports"]["null"]["closed"].is_string());
+    let why = closed["ports"]["null"]["closed"].as_str().expect("a reason");
+    assert!(why.contains("port null: rte_eth_dev_start"), "{why}");
+    assert_eq!(closed["ports"]["null"]["link_up"], false);
+    // other changes are taken up beside it
+    prompt.say("show ports\nrule modify 20 class high");
+    prompt.hear(CHANGED, 1);
+    assert!(lab.printed("stdout").contains("  closed  "), "{}", lab.printed("stdout"));
+    // a try that fails leaves it as it is, and needs no word: nothing is interrupted
+    prompt.say("port config null rxd 256");
+    prompt.hear("error: port null: rte_eth_dev_start", 2);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    prompt.say("port config null rxd 256");
+    prompt.hear(CHANGED, 2);
+    let open = lab.until("it receives", |stats| received(stats) > received(&closed) + 1000);
+    assert!(open["ports"]["null"]["closed"].is_null());
+    prompt.say("quit");
+    prompt.end_with(1);
+}
+
 /// The places of a start at which what comes later can fail, too.
 const PLACES: [&str; 6] =
     ["start.attach", "start.info", "start.mempool", "start.port", "start.capture", "start.writer"];

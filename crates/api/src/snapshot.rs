@@ -177,6 +177,9 @@ pub struct PortEntry {
     /// It was stopped: nothing is received or sent by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// The reason why the port has no device, where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     pub link_up: bool,
     pub speed_mbps: Option<u32>,
     /// The MTU of a kernel interface, which frames that it is to send are judged by.
@@ -217,6 +220,20 @@ impl DriverStats {
             rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
             tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
             no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+
+    /// Returns the sum with what another driver counted.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            tx_packets: self.tx_packets + other.tx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            missed: self.missed + other.missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_errors: self.tx_errors + other.tx_errors,
+            no_mbuf: self.no_mbuf + other.no_mbuf,
         }
     }
 }

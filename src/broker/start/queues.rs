@@ -426,7 +426,7 @@ impl Ways {
         senders: &Senders,
     ) -> Result<(), Error> {
         let port_plan = &site.plan.ports[port];
-        if port_plan.is_stopped {
+        if port_plan.is_stopped || site.ports[port].closed().is_some() {
             self.push_all(|| Outlet::Down);
             return Ok(());
         }

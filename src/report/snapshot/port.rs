@@ -17,6 +17,8 @@ use tapline_dpdk::port::Link;
 pub struct PortState {
     pub driver_name: String,
     pub link: Link,
+    /// The reason why it has no device, where it has none.
+    pub closed: Option<String>,
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
@@ -38,6 +40,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         device: port.devargs.to_string(),
         driver_name: state.driver_name,
         stopped: port.is_stopped,
+        closed: state.closed,
         link_up: state.link.is_up,
         speed_mbps: state.link.speed_mbps,
         mtu: state.mtu,

@@ -112,6 +112,24 @@ fn a_file_takes_the_place_of_the_running_plan_and_the_receipt_says_what_became_o
     assert!(String::from_utf8_lossy(&sum.stdout).starts_with(after["sha256"].as_str().expect("a hash")));
     assert_eq!(call(&lab, "get", json!({ "what": "reload" }))["result"], receipt);
 
+    // a port is set up otherwise with the word alone
+    let text = std::fs::read_to_string(lab.path("test.pipe")).expect("a file");
+    lab.write("test.pipe", text.replace("net_null0\n", "net_null0 rxd 512\n"));
+    for line in ["reload", "reload dry-run"] {
+        let refused = run(&lab, line)["error"].to_string();
+        assert!(refused.contains("`reload FILE interrupt`"), "{refused}");
+    }
+    let dry = run(&lab, "reload dry-run interrupt")["result"]["objects"].clone();
+    let receipt = run(&lab, "reload interrupt")["result"].clone();
+    assert_eq!(receipt["objects"], dry);
+    assert_eq!(receipt["objects"]["ports"]["recreated"], json!(["in"]));
+    assert_eq!(receipt["objects"]["ports"]["changed"], json!([]));
+    assert_eq!(receipt["lost"]["by_port"], json!({ "in": 0 }));
+    // and a rollback needs none
+    let back = run(&lab, "rollback")["result"].clone();
+    assert_eq!(back["objects"]["ports"]["recreated"], json!(["in"]));
+    assert_eq!(plan(&lab)["sha256"], after["sha256"]);
+
     // a broken file never replaces a good one: all its mistakes are told, with their places
     file(&lab, "rule create 10 from nowhere to t\nrule create 20 from in to nobody\n");
     let refused = run(&lab, "reload");
