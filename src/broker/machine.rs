@@ -16,6 +16,7 @@ use tapline_api::words::TimeSource;
 use tapline_datapath::ids::{Attachment, PortId};
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
+use tapline_dpdk::eal::KeptDevice;
 use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
@@ -26,6 +27,8 @@ pub(super) struct Machine {
     pub clocks: Clocks,
     /// This is what devices counted that the port had before the one that it has.
     pub earlier: ById<PortId, DriverStats>,
+    /// Devices that could not be taken out of DPDK: closed, and not to be attached again.
+    pub kept_devices: Vec<KeptDevice>,
     /// The MTU that its frames are judged by, where it is a kernel interface.
     pub mtus: ById<PortId, Option<u32>>,
     /// The files that net_pcap writes.

@@ -34,6 +34,7 @@ use tapline_datapath::ids::{Attachment, PortId, ToolId, WireId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_datapath::receive::local_frames::LocalFrames;
+use tapline_dpdk::eal::KeptDevice;
 use tapline_dpdk::port::Port;
 use tapline_packet::by_id::ById;
 
@@ -206,6 +207,10 @@ impl Broker {
             if let Some((_, other)) = self.plan.ports.entries().find(is_same) {
                 let (port, device) = (port.name.clone(), device.to_owned());
                 return Err(Refusal::DeviceInUse { port, device, other: other.name.clone() }.into());
+            }
+            if let Some(kept) = self.machine.kept_devices.iter().find(|kept| kept.device == device) {
+                let (port, KeptDevice { port: other, device, error }) = (port.name.clone(), kept.clone());
+                return Err(Refusal::DeviceKept { port, device, other, error }.into());
             }
             check_pipe(port)?;
         }

@@ -97,6 +97,12 @@ pub enum Refusal {
         "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
     )]
     DeviceInUse { port: String, device: String, other: String },
+    /// A port names a device that its bus could not take out of DPDK.
+    #[error(
+        "port {port}: its device `{device}` was that of port {other}, and is closed: it could not be taken out of DPDK ({error}); attach \
+         another device, or quit and run the plan anew"
+    )]
+    DeviceKept { port: String, device: String, other: String, error: String },
     /// The lcores that are to send on a port are others than those that have its transmit queues.
     #[error(
         "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \

@@ -33,6 +33,7 @@ use tapline_datapath::swap::plan_part::{Offer, PlanPart};
 use tapline_datapath::swap::published::LiveCell;
 use tapline_datapath::swap::setup::{NextOutlet, Release, Setup};
 use tapline_dpdk::clock;
+use tapline_dpdk::eal::KeptDevice;
 use tapline_packet::by_id::{ById, Id};
 
 /// A change of the plan that is over.
@@ -452,6 +453,8 @@ impl Broker {
 
     fn end_retirement(&mut self, mut retirement: Retirement) {
         let swapped = take(&mut retirement.swapped);
+        // the last queue of a port stops it
+        drop((take(&mut retirement.intakes), take(&mut retirement.released)));
         for (device, counted) in &retirement.devices {
             if let Some((id, _)) = self.plan.ports.entries().find(|(_, port)| port.name == device.name()) {
                 let earlier = &mut self.machine.earlier[id];
@@ -460,6 +463,11 @@ impl Broker {
         }
         // queues before the ports that they are of
         drop(retirement);
+        for kept in self.machine.eal.take_kept() {
+            let KeptDevice { port, device, error } = kept.clone();
+            self.record(Event::DeviceKept { port, device, error });
+            self.machine.kept_devices.push(kept);
+        }
         self.account.let_go();
         self.machine.eal.reclaim();
         self.swapped = Some(swapped);

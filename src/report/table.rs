@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tapline_api::snapshot::{Dropped, Latency, PortEntry, Snapshot, ToolHealth};
+use tapline_api::snapshot::{Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolHealth};
 use tapline_api::words::{BurstSize, LcoreRole};
 use tapline_api::words::{Class, DropReason};
 
@@ -139,7 +139,18 @@ pub fn ports(snapshot: &Snapshot) -> String {
     let ports = snapshot.ports.iter().map(|(_, port)| port);
     table.column("congested", ports.clone().map(|port| grouped(port.congested)).collect());
     table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
-    titled("ports", &table)
+    let mut text = titled("ports", &table);
+    for (name, port) in &snapshot.ports {
+        if let Some(why) = &port.closed {
+            text += &format!("port {name} is closed: {why}\n");
+        }
+    }
+    for KeptDevice { port, device, error } in &snapshot.kept_devices {
+        text += &format!(
+            "port {port} was detached, and its device `{device}` stays in DPDK, closed: {error}\n"
+        );
+    }
+    text
 }
 
 /// Rules: what each matched.

@@ -386,8 +386,11 @@ fn ports_are_set_up_otherwise(head: &str) {
     assert!(!account.stdout.contains("interrupt"), "{}", account.stdout);
     let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
     assert_eq!(of_x("requested"), 100_000);
-    // whoever reads a ring whose port receives nothing: it is full
     assert_eq!(of_x("requested") - of_x("sent"), of_x("dropped/down") + of_x("dropped/congested"));
+    // nobody reads the ring: what it held when its port was closed is told as missed, and what it holds now is not
+    let missed = account.number("ports/x-port/driver/missed");
+    assert!(missed > 0 && missed < of_x("sent"), "{missed} of {}", of_x("sent"));
+    assert!(of_x("sent") - missed <= 1024, "{missed} of {}", of_x("sent"));
 }
 
 #[test]
@@ -442,9 +445,10 @@ fn a_port_that_cannot_be_put_back_is_closed_until_it_is_said_otherwise() {
     let mut prompt = prompt_with_fault(&lab, "start.port@3-5");
     prompt.say("port config null rxd 512 interrupt");
     prompt.hear("closed, since it could not be put back either: port null", 1);
-    let closed = lab.until("it is closed", |stats| stats["ports"]["null"]["closed"].is_string());
-    let why = closed["ports"]["null"]["closed"].as_str().expect("a reason");
-    assert!(why.contains("port null: rte_eth_dev_start"), "{why}");
+    let closed = lab.until("it is closed for a reason", |stats| {
+        let why = stats["ports"]["null"]["closed"].as_str();
+        why.is_some_and(|why| why.contains("port null: rte_eth_dev_start"))
+    });
     assert_eq!(closed["ports"]["null"]["link_up"], false);
     // other changes are taken up beside it
     prompt.say("show ports\nrule modify 20 class high");
@@ -460,6 +464,45 @@ fn a_port_that_cannot_be_put_back_is_closed_until_it_is_said_otherwise() {
     assert!(open["ports"]["null"]["closed"].is_null());
     prompt.say("quit");
     prompt.end_with(1);
+}
+
+/// DPDK finds the rings of a net_ring again by their names.
+#[test]
+fn a_ring_that_is_attached_again_brings_nothing_of_before() {
+    let lab = Lab::new();
+    let mut steady = Steady::begin(&lab, "", "", 100_000);
+    steady.change(
+        "port attach ring net_ring0 rxq 0\ntool create r port ring queue 64\nrule create 30 from in to r\n",
+    );
+    lab.until("packets in the ring", |stats| stats["tools"]["r"]["sent"].as_u64() > Some(100));
+    steady.change("rule destroy 30\ntool destroy r\nport detach ring\n");
+    steady.change("port attach ring net_ring0\ntool create rr discard\nrule create 31 from ring to rr\n");
+    let account = steady.end_when_all_came();
+    assert_eq!(account.number("ports/ring/received"), 0);
+}
+
+#[test]
+fn a_device_that_cannot_be_taken_out_of_dpdk_is_listed_and_not_attached_again() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "detach.remove");
+    prompt.say("port attach gone net_null7");
+    prompt.hear(CHANGED, 1);
+    prompt.say("port detach gone");
+    prompt.hear("port gone: its device `net_null7` is closed and stays in DPDK", 1);
+    let kept = lab.until("it is listed", |stats| stats["kept_devices"].is_array());
+    assert_eq!(kept["kept_devices"][0]["port"], "gone");
+    assert_eq!(kept["kept_devices"][0]["device"], "net_null7");
+    assert!(kept["ports"]["gone"].is_null());
+    prompt.say("show ports\nport attach back net_null7");
+    prompt.hear("its device `net_null7` was that of port gone, and is closed", 1);
+    // another one is as good
+    prompt.say("port attach back net_null8");
+    prompt.hear(CHANGED, 3);
+    prompt.say("quit");
+    let account = prompt.end_with(1);
+    assert!(
+        account.stdout.contains("port gone was detached, and its device `net_null7` stays in DPDK, closed")
+    );
 }
 
 /// The places of a start at which what comes later can fail, too.

@@ -37,6 +37,9 @@ pub struct Snapshot {
     /// This is what of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed: Option<Departed>,
+    /// Devices of ports that were detached, which their buses could not take out of DPDK.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_devices: Vec<KeptDevice>,
     pub latency_ns: Latency,
     /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
@@ -153,6 +156,15 @@ pub struct Latency {
     pub max: Option<u64>,
     /// How many values these are of.
     pub samples: u64,
+}
+
+/// A device that is closed, and cannot be attached before the next start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDevice {
+    /// The name of the port that it was.
+    pub port: String,
+    pub device: String,
+    pub error: String,
 }
 
 /// A port: what it received, its link, what its driver counts, its replay and the tunnels that end at it.

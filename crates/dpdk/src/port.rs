@@ -1,5 +1,6 @@
 //! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tapline_api::snapshot::DriverStats;
 
@@ -327,7 +328,7 @@ impl Port {
             tx_packets: raw.opackets,
             rx_bytes: raw.ibytes,
             tx_bytes: raw.obytes,
-            missed: raw.imissed + self.0.missed.packets(),
+            missed: raw.imissed + self.0.missed.packets() + self.0.discarded.load(Ordering::Relaxed),
             rx_errors: raw.ierrors,
             tx_errors: raw.oerrors,
             no_mbuf: raw.rx_nombuf,

@@ -206,6 +206,7 @@ pub(super) fn assemble(
         eal: eal.clone(),
         clocks,
         mtus,
+        kept_devices: Vec::new(),
         earlier: ById::filled(plan.ports.len(), DriverStats::default()),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         reports: intakes.reports,

@@ -89,7 +89,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("iface:eth7", "iface:eth7,buffer=64Mi", &["port span is recreated (buffer): PortInterrupted"]),
     // the size that it has where none is said
     ("iface:eth7", "iface:eth7,buffer=32Mi", &[]),
-    ("iface:eth7", "iface:eth7 promiscuous off", &["port span is changed (promiscuous): Nothing"]),
+    ("iface:eth7", "iface:eth7 promiscuous off", &["port span is changed (promiscuous): PortInterrupted"]),
     ("t0 port out", "t0 port idle", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 discard", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 port out queue 9", &["tool t0 is changed (queue): Swap"]),
