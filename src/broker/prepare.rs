@@ -77,6 +77,12 @@ pub(super) struct Machinery {
     pub notes: Vec<Event>,
 }
 
+/// The devices of a plan's ports, and the numbers of their attachments.
+struct Devices {
+    ports: ById<PortId, Device>,
+    attachments: ById<PortId, Attachment>,
+}
+
 impl Broker {
     /// Sets up what `plan` asks for. Ports that are `anew` lose their devices, or get them.
     ///
@@ -224,7 +230,7 @@ impl Broker {
         let is_new_tool = |tool: ToolId| kept.outlets[tool.egress()].is_none();
         let mut outputs = Outputs::take_some(plan, is_new, is_new_tool)?;
         let machine = &self.machine;
-        let (ports, attachments) = self.devices_of(plan, kept, anew)?;
+        let Devices { ports, attachments } = self.devices_of(plan, kept, anew)?;
         outputs.keep_drivers();
         let roles = self.roles.for_ports_of(plan);
         let site = Site {
@@ -289,12 +295,10 @@ impl Broker {
     }
 
     /// Attaches the devices of ports that come, and gives those of all ports.
-    fn devices_of(
-        &self,
-        plan: &Plan,
-        kept: &Kept,
-        anew: &Anew,
-    ) -> Result<(ById<PortId, Device>, ById<PortId, Attachment>), Error> {
+    ///
+    /// # Errors
+    /// If a device that comes cannot be attached.
+    fn devices_of(&self, plan: &Plan, kept: &Kept, anew: &Anew) -> Result<Devices, Error> {
         let machine = &self.machine;
         let (mut ports, mut attachments) = (ById::default(), ById::default());
         for (id, port) in plan.ports.entries() {
@@ -314,7 +318,7 @@ impl Broker {
             ports.push(device);
             attachments.push(attachment);
         }
-        Ok((ports, attachments))
+        Ok(Devices { ports, attachments })
     }
 
     /// Returns for each port its interface's MTU, and the watch over a file that its driver begins.
