@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tapline_api::snapshot::{Dropped, Latency, Snapshot, ToolHealth};
+use tapline_api::snapshot::{Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolHealth};
 use tapline_api::words::{BurstSize, Class, DropReason, LcoreRole, LinkState, ToolState};
 
 /// Columns of text; numbers are set to the right.
@@ -96,6 +96,17 @@ fn grouped(number: u64) -> String {
     out
 }
 
+/// Gives the word for what a port's link, or the user, has made of it.
+fn link_word(port: &PortEntry) -> &'static str {
+    match port {
+        PortEntry { closed: Some(_), .. } => "closed",
+        PortEntry { gone: true, .. } => LinkState::Gone.word(),
+        PortEntry { stopped: true, .. } => "stopped",
+        PortEntry { link_up: true, .. } => LinkState::Up.word(),
+        PortEntry { .. } => LinkState::Down.word(),
+    }
+}
+
 /// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
 pub fn ports(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&[
@@ -115,12 +126,7 @@ pub fn ports(snapshot: &Snapshot) -> String {
         table.row(vec![
             name.clone(),
             port.device.clone(),
-            match (port.gone, port.link_up) {
-                (true, _) => LinkState::Gone,
-                (false, true) => LinkState::Up,
-                (false, false) => LinkState::Down,
-            }
-            .to_string(),
+            link_word(port).to_owned(),
             grouped(port.received),
             grouped(port.received_bytes),
             grouped(driver.rx_packets),
@@ -133,7 +139,18 @@ pub fn ports(snapshot: &Snapshot) -> String {
     let ports = snapshot.ports.iter().map(|(_, port)| port);
     table.column("congested", ports.clone().map(|port| grouped(port.congested)).collect());
     table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
-    titled("ports", &table)
+    let mut text = titled("ports", &table);
+    for (name, port) in &snapshot.ports {
+        if let Some(why) = &port.closed {
+            text += &format!("port {name} is closed: {why}\n");
+        }
+    }
+    for KeptDevice { port, device, error } in &snapshot.kept_devices {
+        text += &format!(
+            "port {port} was detached, and its device `{device}` stays in DPDK, closed: {error}\n"
+        );
+    }
+    text
 }
 
 /// Rules: what each matched.

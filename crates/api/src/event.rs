@@ -125,6 +125,10 @@ events! {
     ToolChanged = "tool_changed" { tool: String, from: ToolState, to: ToolState, reason: Reason, },
     /// A port's link is up, down or gone.
     PortChanged = "port_changed" { port: String, from: LinkState, to: LinkState, },
+    /// A port was taken down for a change, and could not be set up again: it has no device.
+    PortClosed = "port_closed" { port: String, error: String, },
+    /// The device of a port that left cannot be taken out of DPDK: it is closed, and stays there.
+    DeviceKept = "device_kept" { port: String, device: String, error: String, },
     /// Buckets of a group have other members.
     BucketsMoved = "buckets_moved" {
         group: String,
@@ -398,6 +402,7 @@ impl Event {
             | Event::RollbackFailed { .. }
             | Event::EndedForGone { .. }
             | Event::AlarmRaised(Alarm::PortGone { .. })
+            | Event::PortClosed { .. }
             | Event::OutOfBalance {} => Level::Error,
             Event::AlarmRaised(alarm) if alarm.is_failure() => Level::Error,
             Event::CopiesUnwritten { is_asked: false, .. } => Level::Error,
@@ -416,6 +421,7 @@ impl Event {
             | Event::ToolChanged { to: ToolState::Down, .. }
             | Event::PortChanged { to: LinkState::Down | LinkState::Gone, .. }
             | Event::PortNotAttached { .. }
+            | Event::DeviceKept { .. }
             | Event::FramesCut { .. }
             | Event::NextHopMoved { .. }
             | Event::NextHopLost { .. }
@@ -485,6 +491,8 @@ impl Event {
             | Event::PipeUnwatched { port, .. }
             | Event::PortChanged { port, .. }
             | Event::PortNotAttached { port, .. }
+            | Event::PortClosed { port, .. }
+            | Event::DeviceKept { port, .. }
             | Event::MtuChanged { port, .. }
             | Event::FramesCut { port, .. }
             | Event::NicClockFitted { port }
@@ -524,6 +532,8 @@ impl Event {
                 | Event::PlanChanged { .. }
                 | Event::RolledBack { .. }
                 | Event::RollbackFailed { .. }
+                | Event::PortClosed { .. }
+                | Event::DeviceKept { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
     }
@@ -661,6 +671,13 @@ impl Event {
             Event::PortNotAttached { port, error } => {
                 write!(f, "port {port}: its device is back, and cannot be attached: {error}")
             }
+            Event::PortClosed { port, error } => {
+                write!(f, "port {port}: closed, since it could not be set up again: {error}")
+            }
+            Event::DeviceKept { port, device, error } => write!(
+                f,
+                "port {port}: its device `{device}` is closed and stays in DPDK, and cannot be attached before the next start: {error}"
+            ),
             Event::BucketsMoved { group, buckets, of, flows, pending } => write!(
                 f,
                 "group {group}: {buckets} of {of} buckets moved with about {flows} flows, {pending} wait to be idle"

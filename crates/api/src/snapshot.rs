@@ -37,6 +37,9 @@ pub struct Snapshot {
     /// This is what of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed: Option<Departed>,
+    /// Devices of ports that were detached, which their buses could not take out of DPDK.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_devices: Vec<KeptDevice>,
     pub latency_ns: Latency,
     /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
@@ -166,6 +169,15 @@ pub struct Latency {
     pub samples: u64,
 }
 
+/// A device that is closed, and cannot be attached before the next start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDevice {
+    /// The name of the port that it was.
+    pub port: String,
+    pub device: String,
+    pub error: String,
+}
+
 /// A port: what it received, its link, what its driver counts, its replay and the tunnels that end at it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PortEntry {
@@ -185,6 +197,12 @@ pub struct PortEntry {
     pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
+    /// It was stopped: nothing is received or sent by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// The reason why the port has no device, where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     pub link_up: bool,
     /// The device is gone, for now or for good.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -233,6 +251,20 @@ impl DriverStats {
             rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
             tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
             no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+
+    /// Returns the sum with what another driver counted.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            tx_packets: self.tx_packets + other.tx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            missed: self.missed + other.missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_errors: self.tx_errors + other.tx_errors,
+            no_mbuf: self.no_mbuf + other.no_mbuf,
         }
     }
 }

@@ -78,6 +78,7 @@ pub(in crate::broker) fn start_one(
         (Device::Ethdev(port), _) => start_port(site, id, port, pools),
         (Device::Iface(port), _) => start_iface(site, id, port),
         (Device::Replay { progress, .. }, replay) => start_replay(site, id, replay.as_ref(), progress),
+        (Device::Closed { .. }, _) => Ok(StartedPort::kept(Vec::new())),
     }
 }
 
@@ -160,7 +161,7 @@ pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     let offered = match &site.ports[other] {
         Device::Ethdev(port) => port.info().max_tx_queues,
         Device::Iface(_) => u16::MAX,
-        Device::Replay { .. } => return None,
+        Device::Replay { .. } | Device::Closed { .. } => return None,
     };
     Some(usize::from(tx_queues(site, other, offered)))
 }

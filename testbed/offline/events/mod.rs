@@ -87,6 +87,15 @@ fn of_a_run() -> Vec<Event> {
         port(LinkState::Up, LinkState::Gone),
         port(LinkState::Gone, LinkState::Up),
         Event::PortNotAttached { port: text("tap0"), error: text("PACKET_RX_RING: out of memory") },
+        Event::PortClosed {
+            port: text("tap0"),
+            error: text("port tap0: rte_eth_dev_start: Input/output error"),
+        },
+        Event::DeviceKept {
+            port: text("tap0"),
+            device: text("0000:03:00.0"),
+            error: text("port tap0: rte_dev_remove: Operation not supported"),
+        },
         Event::BucketsMoved { group: text("ids"), buckets: 341, of: 1024, flows: 97, pending: 0 },
         Event::RuleSwitched { rule: 20, on: true, next_change: Some(1_796_072_400.0) },
         Event::RuleSwitched { rule: 20, on: false, next_change: None },

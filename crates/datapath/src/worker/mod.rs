@@ -437,6 +437,10 @@ impl Worker {
                 }
             }
             self.handed_before += setup.change_intakes(&mut self.intakes);
+            if self.phase.get() == Phase::Running {
+                // those of ports that were stopped
+                self.intakes.iter_mut().for_each(Intake::resume);
+            }
             self.is_in_step = self.intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1;
             setup.change_outlets(&mut self.outlets);
             setup.change_uses(&mut self.uses);
@@ -514,7 +518,9 @@ impl Worker {
                 let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port].needs_copies);
                 limit = intake.room(limit, &self.outlets, &self.live, maker);
                 if limit == 0 {
-                    if intake.is_flat_out() {
+                    if intake.is_stopped {
+                        is_full = false;
+                    } else if intake.is_flat_out() {
                         (is_full, held) = (false, Held::Stay);
                     }
                     continue;
@@ -756,6 +762,7 @@ impl Worker {
             let input = &self.plan.inputs[intake.port];
             let limit = self.plan.burst;
             if input.is_bypass
+                && !intake.is_stopped
                 && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;
