@@ -4,6 +4,7 @@
 //! Documentation/networking/timestamping.rst: SIOCSHWTSTAMP.
 
 use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -22,6 +23,13 @@ pub enum State {
     Down,
     /// There is none of this index.
     Gone,
+}
+
+/// Returns whether the kernel has an address, on whatever interface: a socket can be bound to no other.
+/// # Source
+/// bind(2): EADDRNOTAVAIL; ip(7).
+pub fn has_address(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 impl Index {

@@ -1,6 +1,7 @@
 //! Requests and answers for tunnel addresses, judged by tshark.
 
-use tapline::health::next_hop::{NextHop, Responder, Timing, TunnelAddress};
+use tapline::health::next_hop::{NextHop, Timing, TunnelAddress};
+use tapline::health::responder::Responder;
 use tapline_harness::frames::{ethernet, ipv4, ipv6, payload};
 use tapline_harness::pcap_files::write_frames;
 use tapline_harness::programs::has_program;
