@@ -62,16 +62,24 @@ impl IfacePort {
         })
     }
 
-    /// Opens the receive queues that the plan asks for, and so many transmit queues.
+    /// Opens the receive queues that the plan asks for, and so many transmit queues. `wants_groups` says whether frames for all groups are
+    /// received, too.
     ///
     /// # Errors
     /// If the kernel refuses them.
-    pub fn start(&self, plan: &PortPlan, iface: &IfacePlan, tx_queues: usize) -> Result<Queues, Refusal> {
+    pub fn start(
+        &self,
+        plan: &PortPlan,
+        iface: &IfacePlan,
+        tx_queues: usize,
+        wants_groups: bool,
+    ) -> Result<Queues, Refusal> {
         let spec = RingSpec {
             queues: plan.rxq.unwrap_or(1),
             ring_bytes: iface.ring_bytes,
             takes_outgoing: iface.takes_outgoing,
             is_promiscuous: plan.is_promiscuous,
+            wants_groups,
             wants_nic_times: iface.wants_nic_times,
         };
         let mut warnings = Vec::new();

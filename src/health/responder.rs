@@ -453,3 +453,144 @@ fn echo_reply_ipv6(
     let packet = ipv6_packet(address, source, 64, &reply);
     Some(Asked::Answer(Kind::Echo, tagged_frame(own.mac, own.tags, asker, ethernet::TYPE_IPV6, &packet)))
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const PORT: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+    const ASKER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+
+    fn end(address: &str) -> EndAddress {
+        EndAddress { mac: PORT, address: address.parse().expect("an address") }
+    }
+
+    fn responder() -> Responder {
+        Responder::default().with_ends(vec![end("198.18.0.1"), end("2001:db8::1")])
+    }
+
+    /// A question for 198.18.0.1 by 198.18.0.9, or by nobody yet: a probe of RFC 5227.
+    fn arp_question(tags: &[u8], sender: [u8; 4]) -> Vec<u8> {
+        let unknown = (MacAddress::default(), Ipv4Addr::from([198, 18, 0, 1]));
+        let packet = arp::packet(arp::REQUEST, (ASKER, sender.into()), unknown);
+        tagged_frame(ASKER, tags, MacAddress::BROADCAST, ethernet::TYPE_ARP, &packet)
+    }
+
+    /// Ethernet, then IPv4 from 198.18.0.9 to 198.18.0.1 with a ping of eight bytes, and flags and offset of a fragment.
+    fn ping(fragment: [u8; 2], source: [u8; 4]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 36, 0, 1, fragment[0], fragment[1], 64, 1, 0, 0];
+        packet.extend(source);
+        packet.extend([198, 18, 0, 1]);
+        let sum = Sum::default().bytes(&packet).checksum();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut message = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+        let sum = Sum::default().bytes(&message).checksum();
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        tagged_frame(ASKER, &[], PORT, ethernet::TYPE_IPV4, &[packet, message].concat())
+    }
+
+    #[test]
+    fn an_end_answers_in_the_vlans_that_it_was_asked_in() {
+        let tags: [&[u8]; 4] = [
+            &[],
+            &[0x81, 0, 0xa0, 7],
+            &[0x88, 0xa8, 0, 100, 0x81, 0, 0, 7],
+            // a priority tag
+            &[0x81, 0, 0xe0, 0],
+        ];
+        for tags in tags {
+            for sender in [[198, 18, 0, 9], [0; 4]] {
+                let answer = responder().answer(&arp_question(tags, sender)).expect("it is asked for");
+                assert_eq!(answer[..12], [ASKER.0, PORT.0].concat());
+                assert_eq!(answer[12..12 + tags.len()], *tags);
+                let packet = Arp::at(&answer, 14 + tags.len()).expect("it is whole");
+                let said = (packet.operation(), packet.sender_mac(), packet.sender(), packet.target());
+                assert_eq!(said, (arp::REPLY, PORT, 0xc612_0001, u32::from_be_bytes(sender)));
+            }
+        }
+    }
+
+    #[test]
+    fn frames_for_another_ethernet_address_are_those_of_others() {
+        let mut elsewhere = ping([0; 2], [198, 18, 0, 9]);
+        assert!(responder().answer(&elsewhere).is_some());
+        elsewhere[5] ^= 1;
+        assert_eq!(responder().answer(&elsewhere), None);
+        elsewhere[..6].fill(0xff);
+        assert_eq!(responder().answer(&elsewhere), None, "a ping to all");
+        let mut to_another = arp_question(&[], [198, 18, 0, 9]);
+        to_another[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+        assert_eq!(responder().answer(&to_another), None);
+    }
+
+    #[test]
+    fn senders_that_are_no_host_get_no_echo() {
+        for source in [[224, 0, 0, 1], [255; 4], [0; 4], [198, 18, 0, 1]] {
+            assert_eq!(responder().answer(&ping([0; 2], source)), None, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_answered_is_counted_by_its_reason() {
+        let mut responder = responder();
+        // the first fragment of several, and a later one
+        for fragment in [[0x20, 0], [0, 4]] {
+            assert_eq!(responder.answer(&ping(fragment, [198, 18, 0, 9])), None);
+        }
+        let mut broken = ping([0; 2], [198, 18, 0, 9]);
+        broken[44] ^= 1;
+        assert_eq!(responder.answer(&broken), None);
+        let counts = responder.counts();
+        assert_eq!((counts.fragment, counts.malformed, counts.echo), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_flood_is_answered_at_a_rate_and_pings_do_not_take_the_place_of_arp() {
+        let mut responder = responder();
+        let ping = ping([0; 2], [198, 18, 0, 9]);
+        // ten thousand a second for two seconds
+        for at in 0..20_000 {
+            responder.answer_at(&ping, at * SECOND / 10_000);
+        }
+        let counts = responder.counts();
+        assert_eq!(counts.echo + counts.limited, 20_000);
+        let most = MOST_ANSWERS_AT_ONCE + 2 * ANSWERS_A_SECOND;
+        assert!((most - 1..=most + 1).contains(&counts.echo), "{}", counts.echo);
+        assert!(responder.answer_at(&arp_question(&[], [198, 18, 0, 9]), 2 * SECOND).is_some());
+        assert!(responder.answer_at(&ping, 3 * SECOND).is_some(), "the bucket fills again");
+    }
+
+    #[test]
+    fn who_else_has_an_address_is_found() {
+        let other = EndAddress { mac: ASKER, address: end("198.18.0.1").address };
+        let other_ipv6 = EndAddress { mac: ASKER, address: end("2001:db8::1").address };
+        for other in [other, other_ipv6] {
+            assert_eq!(responder().conflict(&other.announcement()), Some((other.address, ASKER)));
+        }
+        for ours in ["198.18.0.1", "2001:db8::1"].map(end) {
+            assert_eq!(responder().conflict(&ours.announcement()), None, "our own that came back");
+        }
+        let stranger = EndAddress { mac: ASKER, address: IpAddr::from([198, 18, 0, 7]) };
+        assert_eq!(responder().conflict(&stranger.announcement()), None);
+        assert_eq!(responder().conflict(&arp_question(&[], [0; 4])), None, "a probe has no sender");
+    }
+
+    #[test]
+    fn addresses_are_announced_twice_as_the_link_comes_up_and_defended_at_times() {
+        let mut announcer = Announcer::default();
+        let sent = |announcer: &mut Announcer, seconds: std::ops::Range<u64>| {
+            seconds.filter(|second| announcer.is_due(second * SECOND)).collect::<Vec<_>>()
+        };
+        assert!(sent(&mut announcer, 0..10).is_empty(), "the link is down");
+        announcer.see_link(true);
+        assert_eq!(sent(&mut announcer, 10..20), [10, 12]);
+        announcer.see_link(true);
+        announcer.defend(20 * SECOND);
+        assert!(sent(&mut announcer, 20..21).is_empty(), "it was announced eight seconds ago");
+        announcer.defend(23 * SECOND);
+        assert_eq!(sent(&mut announcer, 23..30), [23]);
+        announcer.see_link(false);
+        announcer.see_link(true);
+        assert_eq!(sent(&mut announcer, 30..40), [30, 32]);
+    }
+}
