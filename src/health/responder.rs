@@ -137,7 +137,7 @@ enum Kind {
     Echo,
 }
 
-/// What a frame asks of an address.
+/// The outcome of a frame that asks something of an address.
 enum Asked {
     Answer(Kind, Vec<u8>),
     /// A fragment of a ping.
@@ -291,7 +291,7 @@ impl Responder {
     }
 }
 
-/// What a frame asks of one address.
+/// Answers what a frame asks of one address; `None` where it asks nothing of it.
 fn ask(request: &[u8], stack: &Stack, own: &Own<'_>, asker: MacAddress) -> Option<Asked> {
     let to = MacAddress(Ethernet::at(request, 0)?.destination());
     if to != own.mac && !to.is_group() {

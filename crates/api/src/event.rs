@@ -162,7 +162,6 @@ events! {
         /// Who said it.
         by: IpAddr,
         /// The MTU of the way, where a copy was too big and the error says it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         mtu: Option<u32>,
     },
     /// Somebody else has an address at which tunnels end.

@@ -185,7 +185,7 @@ fn ends_of_tunnels_announce_themselves_and_answer_probes_in_any_vlan() {
     ];
     let (own, peer, all) = ("02:00:00:00:00:01", "02:00:00:00:00:09", "33:33:00:00:00:01");
     let advertised = |vlan| [all, vlan, "", "", "", "", "2001:db8::1", own, "0", "1", "1"];
-    let answered = |vlan| [peer, vlan, "2", "False", own, "198.18.0.1", "", "", "", "", ""];
+    let answered = |vlan| [peer, vlan, "2", "", own, "198.18.0.1", "", "", "", "", ""];
     let announced = ["ff:ff:ff:ff:ff:ff", "", "1", "True", own, "198.18.0.1", "", "", "", "", ""];
     let expected =
         [announced, advertised(""), answered(""), advertised(""), answered("100;7"), advertised("100;7")];

@@ -148,7 +148,7 @@ impl LocalFrames {
     }
 }
 
-/// What a frame for Tapline is about.
+/// The matter of a frame for Tapline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// The addresses of neighbours: ARP and neighbour discovery.
