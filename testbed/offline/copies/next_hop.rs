@@ -159,7 +159,7 @@ fn ends_of_tunnels_announce_themselves_and_answer_probes_in_any_vlan() {
             .on_time(0, &mut |frame: &[u8]| asked = frame.to_vec());
         asked
     };
-    for tags in [&[][..], &[0x88, 0xa8, 0, 100, 0x81, 0, 0, 7]] {
+    for tags in [&[][..], &[0x81, 0, 0, 100, 0x81, 0, 0, 7]] {
         for (from, to) in [("0.0.0.0", "198.18.0.1"), ("::", "2001:db8::1")] {
             let mut asked = nobody(from, to);
             asked.splice(12..12, tags.iter().copied());
