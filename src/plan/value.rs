@@ -271,8 +271,7 @@ impl PortPlan {
     fn ends(&self) -> Vec<IpAddr> {
         let sends_nothing = self.txq == Some(0) || self.rxq == Some(0) || self.replay.is_some();
         let is_told = |name: &&str| self.devargs.argument(name).is_some();
-        let is_file =
-            self.devargs.goes_by_libpcap() && !["iface", "tx_iface"].iter().any(|name| is_told(&name));
+        let is_file = self.devargs.goes_by_libpcap() && !["iface", "tx_iface"].iter().any(is_told);
         let is_made = self.devargs.driver().is_some_and(|driver| driver.makes_packets || driver.is_loop);
         if sends_nothing || is_file || is_made {
             return Vec::new();
