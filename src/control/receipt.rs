@@ -35,6 +35,9 @@ pub struct Receipt {
     pub planned_ms: f64,
     /// Until all workers went by the plan.
     pub swapped_us: f64,
+    /// The longest that a worker stood between its last burst by the plan before and its first by this one, without the time in which it
+    /// had no CPU.
+    pub paused_us: f64,
     pub retired_ms: f64,
     pub objects: Objects,
     /// Samplers and tables of duplicates of rules that both plans have.

@@ -156,6 +156,7 @@ impl Versions {
             result,
             planned_ms: ms(taken.planned),
             swapped_us: taken.swapped.as_nanos() as f64 / 1e3,
+            paused_us: taken.paused.as_nanos() as f64 / 1e3,
             retired_ms: ms(facts.retired),
             objects: facts.objects,
             state: facts.state,

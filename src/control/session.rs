@@ -23,6 +23,7 @@ use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::identity::plan_hash;
+use crate::plan::surroundings::{Confined, Lent, System};
 use crate::plan::value::Action;
 use crate::report::events::Events;
 use crate::report::log::rfc3339;
@@ -31,11 +32,12 @@ use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::{ErrorKind, Get, Role};
+use tapline_api::words::{ErrorKind, Get, Role, Via};
 use tapline_dpdk::clock;
 use tapline_kernel::process::own_uid;
 use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
 use tapline_lang::ast::{Command, Show};
+use tapline_lang::files::Files;
 
 /// Mode of a file that `save` writes, less the umask.
 const SAVED_MODE: u32 = 0o666;
@@ -102,6 +104,8 @@ pub struct Session {
     /// The plans that were in force.
     versions: Versions,
     origin: Origin,
+    /// The folder of the pipeline file, if it has one.
+    folder: Option<Confined>,
     audit: Audit,
     tokens: Arc<Mutex<Tokens>>,
     /// Tokens that are being written.
@@ -165,6 +169,7 @@ impl Session {
             origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
         let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name);
         let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
+        let folder = origin.path.as_ref().and_then(|path| Confined::beside(path).ok());
         Self {
             name,
             snapshots: 0,
@@ -172,6 +177,7 @@ impl Session {
             broker,
             versions: Versions::new(history),
             origin,
+            folder,
             audit,
             tokens: Arc::default(),
             token_errand: None,
@@ -281,11 +287,13 @@ impl Session {
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
-        let order = |what| Order { what, by: by.clone(), is_dry_run, must_be: None };
+        let files = self.files_of(by);
+        let order =
+            |what| Order { what, by: by.clone(), files: Arc::clone(&files), is_dry_run, must_be: None };
         if super::names_a_file(&line) {
             return self.submit(Cause::Commands, order(What::Line(line)));
         }
-        match self.pipeline.read(&line, by) {
+        match self.pipeline.read(&line, by, &*files) {
             // it is read again in its turn, after the changes before it
             Ok(Typed::Change(_)) if self.current.is_some() => {
                 self.submit(Cause::Commands, order(What::Line(line)))
@@ -319,7 +327,7 @@ impl Session {
         let reply = match command {
             SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
             SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
-            SessionCommand::Save(path) => return self.save(path.map(|path| path.value.into())),
+            SessionCommand::Save(path) => return self.save(by, path.map(|path| path.value.into())),
             SessionCommand::Confirm(id) => self.versions.confirm(id),
             SessionCommand::Reopen => {
                 self.is_reopen_asked = true;
@@ -364,16 +372,32 @@ impl Session {
         let is_dry_run = is_dry_run || reload.is_dry_run;
         let Origin { sets, outputs, .. } = self.origin.clone();
         let what = What::File { path: path.clone(), sets, outputs };
+        let files = self.files_of(by);
         self.submit(
             Cause::Reload { path, reload },
-            Order { what, by: by.clone(), is_dry_run, must_be: None },
+            Order { what, by: by.clone(), files, is_dry_run, must_be: None },
         )
+    }
+
+    /// Gives the files that somebody may name. Whoever runs the broker, and root, may name all; others those in the folder of the pipeline
+    /// file, and those that the running plan names.
+    fn files_of(&self, by: &Principal) -> Arc<dyn Files> {
+        let is_own = match by.via {
+            Via::Prompt | Via::Signal | Via::Timer | Via::CommandLine => true,
+            Via::Socket | Via::Web => by.uid.is_some_and(|uid| uid == 0 || uid == own_uid()),
+        };
+        match is_own {
+            true => Arc::new(System),
+            false => Arc::new(Lent::new(self.folder.clone(), Arc::clone(&self.broker.plan().files))),
+        }
     }
 
     fn roll_back(&mut self, by: &Principal, id: Option<u32>, is_dry_run: bool) -> Answer {
         match self.rollback_of(id, "asked for") {
             Ok((cause, what)) => {
-                self.submit(cause, Order { what, by: by.clone(), is_dry_run, must_be: None })
+                // the plan was in force before, with all files that it names
+                let files = Arc::new(System);
+                self.submit(cause, Order { what, by: by.clone(), files, is_dry_run, must_be: None })
             }
             Err(reply) => Answer::Now(reply),
         }
@@ -419,14 +443,34 @@ impl Session {
     }
 
     /// Writes the commands in force to a file, by a thread that nobody waits for.
-    fn save(&mut self, path: Option<PathBuf>) -> Answer {
+    fn save(&mut self, by: &Principal, path: Option<PathBuf>) -> Answer {
         let Some(path) = path.or_else(|| self.origin.path.clone()) else {
             return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
         };
         let text = self.versions.history().current().text.clone();
-        let written = Work::begin(move |_| match state::replace(&path, text.as_bytes(), SAVED_MODE) {
-            Ok(()) => Reply::done(format!("{}: written\n", path.display())),
-            Err(error) => Reply::failed(format!("error: {}: {error}\n", path.display())),
+        let (files, plan, own) =
+            (self.files_of(by), Arc::clone(self.broker.plan()), self.origin.path.clone());
+        let written = Work::begin(move |_| {
+            let target = |path: &PathBuf| System.target(path);
+            let is_other =
+                |named: &&PathBuf| own.as_ref() != Some(*named) && target(named) == target(&path);
+            let refused = match (files.permit(&path), plan.files.iter().find(is_other)) {
+                (Err(reason), _) => Some(reason.to_string()),
+                (Ok(()), Some(_)) if target(&path).is_some() => {
+                    Some("the running plan reads or writes it; name another file".to_owned())
+                }
+                (Ok(()), _) => None,
+            };
+            let written = match refused {
+                Some(reason) => Err(reason),
+                None => {
+                    state::replace(&path, text.as_bytes(), SAVED_MODE).map_err(|error| error.to_string())
+                }
+            };
+            match written {
+                Ok(()) => Reply::done(format!("{}: written\n", path.display())),
+                Err(reason) => Reply::failed(format!("error: {}: {reason}\n", path.display())),
+            }
         });
         match written {
             Ok(work) => {
@@ -688,7 +732,8 @@ impl Session {
         let Some((to, why)) = self.versions.overdue(now, || self.broker.snapshot()) else { return };
         self.versions.forget_pending();
         if let Ok((cause, what)) = self.rollback_of(Some(to), &why) {
-            let order = Order { what, by: Principal::of_itself(), is_dry_run: false, must_be: None };
+            let (by, files) = (Principal::of_itself(), Arc::new(System));
+            let order = Order { what, by, files, is_dry_run: false, must_be: None };
             let ticket = self.ticket();
             self.waiting.push_front(Waiting { ticket, cause, order });
         }

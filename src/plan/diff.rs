@@ -110,6 +110,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         random_key: _,
         // from all tools
         tools_want_stamps: _,
+        // of all objects that name them
+        files: _,
     } = new;
     let both = Both { old, new };
     let mut changes = settings_changes(&old.settings, settings);

@@ -2,6 +2,7 @@
 //!
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct Plan {
     pub random_key: Option<Key>,
     /// Some tool asks for the packets' own times, or its copies say them.
     pub tools_want_stamps: bool,
+    /// All files that commands and the command line name, to be read or written, as they name them.
+    pub files: Arc<HashSet<PathBuf>>,
 }
 
 /// The uses that tools, wires and rules make of a port, gathered from all of them (`Plan::note_uses`).

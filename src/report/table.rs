@@ -419,8 +419,12 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
     out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
     let verdict = match when {
-        _ if snapshot.balanced => "balanced: every packet and every copy is accounted for".to_owned(),
-        When::AtEnd => "NOT BALANCED".to_owned(),
+        _ if !snapshot.balanced => "NOT BALANCED".to_owned(),
+        _ if packets.is_balanced() && copies.is_balanced() => {
+            "balanced: every packet and every copy is accounted for".to_owned()
+        }
+        // identities of single tools and groups are judged, too
+        When::AtEnd => "balanced".to_owned(),
         When::Running => {
             // numbers are read one after another: an end may be seen whose beginning is not
             let (packets, copies) =

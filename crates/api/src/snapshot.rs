@@ -42,8 +42,19 @@ pub struct Snapshot {
     pub filter_engine: String,
     /// The latest changes of states, oldest first.
     pub events: Vec<EventEntry>,
-    /// Both identities of the ledger hold. While packets are on their way they may not.
+    /// The most packets and copies that could be on their way when this was read; none at the end of a run.
+    pub in_flight_limit: InFlightLimit,
+    /// Both identities of the ledger hold, but for what can be on its way.
     pub balanced: bool,
+}
+
+/// The most that can be on its way at one moment: bursts in workers' hands, and what rings and queues hold.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InFlightLimit {
+    /// Packets that were received and have no disposition yet.
+    pub packets: u64,
+    /// Copies of all tools that were requested, and neither sent nor dropped yet.
+    pub copies: u64,
 }
 
 /// This is what was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.

@@ -1,5 +1,14 @@
 //! The system's clock.
 
+use rustix::time::{ClockId, clock_gettime};
+
+/// Returns for how many nanoseconds the calling thread has been on a CPU: the time that others had is not in it.
+pub fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let [seconds, nanoseconds] = [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
 /// Returns whether a daemon disciplines the system's clock, as the kernel sees it.
 /// # Source
 /// adjtimex(2): the status bit STA_UNSYNC.

@@ -235,7 +235,10 @@ pub fn reply(form: &Form, reply: &Reply) -> String {
     let data = json!({
         "kind": kind, "status": reply.status() as u8, "diagnostics": reply.diagnostics, "text": reply.remarks,
     });
-    let first = reply.remarks.lines().next().unwrap_or(kind.word());
+    // warnings stand before what failed
+    let says_why = |line: &&str| line.starts_with("error: ") || line.contains(": error: ");
+    let mut lines = reply.remarks.lines();
+    let first = lines.clone().find(says_why).or(lines.next()).unwrap_or(kind.word());
     error_object(id, code(kind), first, Some(data))
 }
 

@@ -20,7 +20,7 @@ mod reload;
 mod socket;
 
 /// Connects to the control socket of a broker that has just been started: the one before may have left its own.
-fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
+pub(crate) fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
     let begun = std::time::Instant::now();
     loop {
         match std::os::unix::net::UnixStream::connect(lab.path("control.sock")) {

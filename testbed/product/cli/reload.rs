@@ -138,6 +138,27 @@ fn a_file_takes_the_place_of_the_running_plan_and_the_receipt_says_what_became_o
     lab.end(started).done();
 }
 
+#[test]
+fn a_file_that_a_running_tool_writes_is_not_begun_anew() {
+    let lab = Lab::new();
+    let rule = "tool create rec capture rec.pcap\nrule create 10 from in sample 1/100000 to rec\n";
+    file(&lab, rule);
+    let started = start(&lab);
+    let before = plan(&lab);
+    let refusals = [
+        ("tool modify rec queue 64", -32002, "anew, which tool rec"),
+        ("tool create other capture ./rec.pcap", -32001, "is written by tool `rec`"),
+    ];
+    for (line, code, reason) in refusals {
+        let refused = run(&lab, line)["error"].take();
+        assert_eq!(refused["code"], code, "{refused}");
+        assert!(refused["data"]["text"].as_str().is_some_and(|text| text.contains(reason)), "{refused}");
+    }
+    assert_eq!(plan(&lab), before);
+    ctl(&lab, &["quit"]);
+    lab.end(started).done();
+}
+
 /// Waits until the plan in force has this number.
 fn wait_for_plan(lab: &Lab, text: &Value) {
     let begun = Instant::now();
