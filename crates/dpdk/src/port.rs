@@ -30,6 +30,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive packets for any address: what a broker is for.
     pub is_promiscuous: bool,
+    /// Receive frames for all groups, too: neighbour solicitations go to one that the port is not told of.
+    pub wants_groups: bool,
     /// The NIC is to say when it received each packet, if it can.
     pub wants_rx_timestamps: bool,
     /// The NIC is to say by which hash it spread each packet, if it spreads them.
@@ -135,6 +137,11 @@ impl Port {
             // A driver without the notion receives everything anyway.
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.0.id.0) };
+        }
+        if config.rx_queues > 0 && config.wants_groups {
+            // A driver without the notion receives everything anyway.
+            // SAFETY: the port is started.
+            unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.0.id.0) };
         }
         let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
         let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;

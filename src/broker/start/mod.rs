@@ -194,7 +194,7 @@ pub(super) fn assemble(
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
-    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
+    let neighbourhoods = neighbourhoods(&site, &mut started, local_frames, &mut ways, |_| false)?;
     let new_txqs = |port: ports::StartedPort| port.txqs.into_iter().map(|txq| txq?.into_new()).collect();
     let spare = started.into_iter().map(new_txqs).collect();
     let mut copy_resources = CopyResources::default();

@@ -667,6 +667,7 @@ impl Worker {
                 &mut buffers.burst,
                 &mut buffers.linear,
                 is_stamped.then_some(&mut buffers.stamps),
+                intake.local_frames.as_deref(),
             );
         }
         (all, is_stamped)
@@ -694,7 +695,12 @@ impl Worker {
                 buffers.flows.take_outer(endpoint.outer());
             }
             if let Some(local_frames) = &intake.local_frames {
-                own = local_frames.punt(&frames, &self.counters.ports[intake.port]);
+                let port = &self.counters.ports[intake.port];
+                // the end of tunnels has offered what came in none
+                own = match intake.endpoint {
+                    Some(_) => local_frames.take_heartbeats(&frames, port),
+                    None => local_frames.punt(&frames, port),
+                };
                 all -= own;
             }
         }
