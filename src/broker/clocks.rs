@@ -32,9 +32,12 @@ impl Tracked {
 
     fn observe(&mut self, quality: ClockQuality, read: impl FnOnce() -> Option<u64>) -> Option<FitEvent> {
         let before_ns = clock::now_ns();
-        let ticks = read()?;
+        let ticks = read();
         let after_ns = clock::now_ns();
-        let event = self.fit.observe(Reading { ticks, before_ns, after_ns });
+        let event = match ticks {
+            Some(ticks) => self.fit.observe(Reading { ticks, before_ns, after_ns }),
+            None => self.fit.miss(after_ns),
+        };
         self.cell.publish(ClockLine { model: self.fit.model(), quality });
         event
     }
