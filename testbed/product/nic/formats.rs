@@ -46,7 +46,8 @@ fn number(payload: &str) -> usize {
 pub(super) fn metamako(path: &Path) -> Vec<Carried> {
     let rows = fields(path, &METAMAKO, &["udp.payload", "metamako.time", "metamako.flags"]);
     let of = |row: &Vec<String>| {
-        let flags = u8::from_str_radix(row[2].trim_start_matches("0x"), 16).expect("flags");
+        let flags = u8::from_str_radix(row[2].trim_start_matches("0x"), 16);
+        let flags = flags.unwrap_or_else(|_| panic!("no trailer within 30 days of the capture: {row:?}"));
         Carried { number: number(&row[0]), ns: absolute_ns(&row[1]), is_degraded: Some(flags & 0x10 != 0) }
     };
     rows.iter().map(of).collect()
