@@ -60,17 +60,22 @@ impl Said {
         Self { lines: lines.iter().map(of).collect(), tick_ns: tick_ns.ceil() as u64 }
     }
 
+    /// The lines about a time, and at least the next one after it.
+    fn about(&self, at_ns: u64) -> impl Iterator<Item = &(u64, bool, Option<u64>)> {
+        let next = self.lines.iter().find(|(ns, ..)| *ns > at_ns);
+        next.into_iter().chain(self.lines.iter().filter(move |(ns, ..)| ns.abs_diff(at_ns) <= SLACK_NS))
+    }
+
     /// Whether stamps of this time have to be marked as degraded; `None` where that changed about then.
     fn is_degraded(&self, at_ns: u64) -> Option<bool> {
-        let mut about = self.lines.iter().filter(|(ns, ..)| ns.abs_diff(at_ns) <= SLACK_NS);
-        let first = about.next().expect("a line every twenty milliseconds").1;
+        let mut about = self.about(at_ns);
+        let first = about.next().expect("statistics of about then").1;
         about.all(|(_, is_degraded, _)| *is_degraded == first).then_some(first)
     }
 
     /// How far a time that is not marked may be from the true one.
     fn bound_ns(&self, at_ns: u64) -> u64 {
-        let about = self.lines.iter().filter(|(ns, ..)| ns.abs_diff(at_ns) <= SLACK_NS);
-        let most = about.filter_map(|(.., error_ns)| *error_ns).max().expect("a bound");
+        let most = self.about(at_ns).filter_map(|(.., error_ns)| *error_ns).max().expect("a bound");
         most + self.tick_ns
     }
 }
