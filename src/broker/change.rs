@@ -145,6 +145,7 @@ impl Broker {
                 carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
                 setup,
                 taken_up_ns: 0,
+                paused_ns: 0,
             }));
             counters.push(next);
         }

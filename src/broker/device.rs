@@ -43,11 +43,11 @@ impl Device {
         }
     }
 
-    /// Returns whether the device is gone, for good.
-    fn is_removed(&self) -> bool {
+    /// Returns whether the device is gone, which [`link`](Self::link) notices.
+    pub fn is_gone(&self) -> bool {
         match self {
             Device::Ethdev(port) => port.is_removed(),
-            Device::Iface(port) => port.is_removed(),
+            Device::Iface(port) => port.is_gone(),
             Device::Replay { .. } => false,
         }
     }
@@ -93,8 +93,8 @@ impl Device {
             return None;
         }
         let is_up = self.link().is_up;
-        Some(match (self.is_removed(), is_up) {
-            (true, _) => LinkState::Removed,
+        Some(match (self.is_gone(), is_up) {
+            (true, _) => LinkState::Gone,
             (false, true) => LinkState::Up,
             (false, false) => LinkState::Down,
         })

@@ -48,6 +48,7 @@ impl Machine {
         let states = self.ports.entries().map(|(id, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
+            is_gone: port.is_gone(),
             driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(plan, id),

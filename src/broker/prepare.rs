@@ -1,6 +1,7 @@
 //! Prepare: what another plan asks for is set up beside the running one, which goes on. This is the only step of a change that may
 //! fail; what it made is dropped then, and nothing has changed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::clocks::PortClock;
@@ -24,6 +25,7 @@ use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use super::start::queues::{Layout, SpareTxq, WorkerWays, intakes, outlets};
 use super::{Broker, DRAIN_LIMIT, Error};
 use crate::plan::diff::{Needs, diff};
+use crate::plan::surroundings::System;
 use crate::plan::value::PortPlan;
 use crate::plan::{Plan, Run};
 use tapline_api::event::Event;
@@ -34,6 +36,7 @@ use tapline_datapath::ids::{Attachment, PortId, ToolId, WireId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_datapath::receive::local_frames::LocalFrames;
+use tapline_lang::files::Files as _;
 use tapline_packet::by_id::ById;
 
 /// This is what was set up for a plan, beside the one that runs.
@@ -100,6 +103,7 @@ impl Broker {
             return Err(Refusal::NotChangeable.into());
         }
         self.check_devices(plan, &kept)?;
+        self.check_files(plan, &kept)?;
         self.machine.eal.reclaim();
         let known = self.machine.names().len();
         let set_up = self.set_up(plan, &kept).and_then(|mut machinery| {
@@ -160,6 +164,28 @@ impl Broker {
             if let Some(path) = pcap_output::pipe(&port.devargs) {
                 let (port, path) = (port.name.clone(), path.to_owned());
                 return Err(Refusal::WaitsForPipe { port, path }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The first capture tool whose file is written by the running plan, under this name or another.
+    fn check_files(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
+        let comes = plan.tools.entries().filter(|(id, _)| kept.tools[*id].is_none());
+        for (tool, path) in comes.filter_map(|(_, tool)| Some((tool, tool.capture.as_ref()?))) {
+            let Some(target) = System.target(path) else { continue };
+            let is_same = |path: &Path| System.target(path).as_ref() == Some(&target);
+            let by_tool = self.plan.tools.iter().find(|tool| tool.capture.as_deref().is_some_and(is_same));
+            let by_port = self.plan.ports.iter().find(|port| {
+                port.is_ethdev() && pcap_output::paths(&port.devargs).map(Path::new).any(is_same)
+            });
+            let other = by_tool
+                .map(|tool| format!("tool {}", tool.name))
+                .or(by_port.map(|port| format!("port {}", port.name)));
+            if let Some(other) = other {
+                let (owner, path) = (format!("tool {}", tool.name), path.display().to_string());
+                return Err(Refusal::FileInUse { owner, path, other }.into());
             }
         }
         Ok(())

@@ -96,6 +96,12 @@ pub enum Refusal {
         "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
     )]
     DeviceInUse { port: String, device: String, other: String },
+    /// A file that is written would be begun anew, and what it holds would be lost.
+    #[error(
+        "{owner}: it would begin `{path}` anew, which {other} of the running plan writes; name another file, or destroy that one in a \
+         change of its own"
+    )]
+    FileInUse { owner: String, path: String, other: String },
     /// The lcores that are to send on a port are others than those that have its transmit queues.
     #[error(
         "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \

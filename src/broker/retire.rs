@@ -40,6 +40,8 @@ pub struct Swapped {
     pub moved: Vec<Moved>,
     /// From the offer to the last worker that took it up.
     pub swapped_us: u64,
+    /// The longest CPU time that a worker needed between its last burst by the plan before and its first by this one.
+    pub paused_ns: u64,
 }
 
 /// How far a change is.
@@ -339,6 +341,8 @@ impl Broker {
             match handle.swap.collect() {
                 Some(Offer::Plan(mut part)) => {
                     retirement.taken_up_ns = retirement.taken_up_ns.max(part.taken_up_ns);
+                    let paused_ns = &mut retirement.swapped.paused_ns;
+                    *paused_ns = part.paused_ns.max(*paused_ns);
                     if let Some(setup) = &mut part.setup {
                         retirement.intakes.append(&mut setup.left);
                     }

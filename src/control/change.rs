@@ -10,7 +10,6 @@ use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
 use crate::plan::identity::plan_hash;
-use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
 use tapline_api::event::Event;
@@ -19,7 +18,7 @@ use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
 use tapline_lang::ast::session::{SessionCommand, TokenCommand};
 use tapline_lang::diagnostic::{Diagnostic, Severity};
-use tapline_lang::files::NoFiles;
+use tapline_lang::files::{Files, NoFiles};
 use tapline_lang::lexer::Variables;
 use tapline_lang::{self as lang, Parsed};
 
@@ -75,8 +74,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it.
-    pub fn read_freely(&self, line: &[u8]) -> Result<Change, Reply> {
-        let typed = lang::parse_onto(&self.0, line, &System);
+    pub fn read_freely(&self, line: &[u8], files: &dyn Files) -> Result<Change, Reply> {
+        let typed = lang::parse_onto(&self.0, line, files);
         if typed.diagnostics.has_errors() {
             return Err(refused(&typed, ""));
         }
@@ -87,8 +86,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, and what cannot be changed while a plan runs.
-    pub fn read(&self, line: &[u8], by: &Principal) -> Result<Typed, Reply> {
-        let mut change = self.read_freely(line)?;
+    pub fn read(&self, line: &[u8], by: &Principal, files: &dyn Files) -> Result<Typed, Reply> {
+        let mut change = self.read_freely(line, files)?;
         if change.typed.role > by.role {
             return Err(forbidden(change.typed.role, by));
         }
@@ -149,12 +148,17 @@ impl Change {
     ///
     /// # Errors
     /// All mistakes.
-    pub fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, Reply> {
+    pub fn plan(
+        self,
+        files: Arc<dyn Files>,
+        before: Option<&Plan>,
+        progress: &progress::Progress,
+    ) -> Result<Planned, Reply> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        plan_of(parsed, first_typed, before, progress)
+        plan_of(parsed, first_typed, files, before, progress)
     }
 }
 
@@ -162,11 +166,12 @@ impl Change {
 fn plan_of(
     mut parsed: Parsed,
     first: usize,
+    files: Arc<dyn Files>,
     before: Option<&Plan>,
     progress: &progress::Progress,
 ) -> Result<Planned, Reply> {
-    let plan =
-        plan::plan_after(&mut parsed, &Surroundings::system(), before, progress).map_err(|_| given_up())?;
+    let surroundings = Surroundings { files, ..Surroundings::system() };
+    let plan = plan::plan_after(&mut parsed, &surroundings, before, progress).map_err(|_| given_up())?;
     // what was there before was warned of before
     parsed
         .diagnostics
@@ -216,6 +221,8 @@ pub enum What {
     Line(Vec<u8>),
     /// A change that was read already.
     Change(Change),
+    /// A command to the broker itself, which was read already, and the line that says it.
+    Session { line: Vec<u8>, command: SessionCommand },
     /// A whole file.
     File { path: PathBuf, sets: Vec<(String, String)>, outputs: Vec<(&'static str, PathBuf)> },
     /// A whole text, which is called by `name`.
@@ -226,6 +233,8 @@ pub enum What {
 pub struct Order {
     pub what: What,
     pub by: Principal,
+    /// The files that it may name.
+    pub files: Arc<dyn Files>,
     /// It is planned, and not taken up.
     pub is_dry_run: bool,
     /// The hash that the text must have to be taken up, and the answer to another.
@@ -267,6 +276,8 @@ pub struct Taken {
     pub planned: Duration,
     /// Until all workers went by the plan.
     pub swapped: Duration,
+    /// The longest CPU time that a worker needed between its last burst by the plan before and its first by this one.
+    pub paused: Duration,
     /// The facts of its receipt, if it is answered by one.
     pub facts: Option<Facts>,
     /// The answer: warnings, by now.
@@ -330,7 +341,7 @@ impl What {
     /// Returns what was typed, where somebody did.
     pub fn typed(&self) -> Option<Vec<u8>> {
         match self {
-            What::Line(line) => Some(line.clone()),
+            What::Line(line) | What::Session { line, .. } => Some(line.clone()),
             What::Change(Change { accepted, typed }) => {
                 let (_, source) = typed.sources.iter().nth(accepted.sources.len())?;
                 Some(source.text().as_bytes().to_vec())
@@ -346,25 +357,26 @@ impl What {
     fn make(
         self,
         pipeline: &Pipeline,
-        by: &Principal,
+        (by, files): (&Principal, Arc<dyn Files>),
         running: &Plan,
         progress: &progress::Progress,
     ) -> Result<Made, Reply> {
         let planned = match self {
-            What::Line(line) => match pipeline.read(&line, by)? {
-                Typed::Change(change) => change.plan(Some(running), progress)?,
+            What::Line(line) => match pipeline.read(&line, by, &*files)? {
+                Typed::Change(change) => change.plan(files, Some(running), progress)?,
                 Typed::Others(commands, variables) => return Ok(Made::Others(commands, variables)),
                 Typed::Session(command) => return Ok(Made::Session(command)),
             },
-            What::Change(change) => change.plan(Some(running), progress)?,
+            What::Change(change) => change.plan(files, Some(running), progress)?,
+            What::Session { command, .. } => return Ok(Made::Session(command)),
             What::File { path, sets, outputs } => {
                 // a pipe would be waited for; the file that a broker begins with may be one, a file that is loaded later is none
-                let parsed = lang::load_regular(&path, &sets, &System);
-                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+                let parsed = lang::load_regular(&path, &sets, &*files);
+                plan_of(Parsed { outputs, ..parsed }, 0, files, Some(running), progress)?
             }
             What::Text { name, text, outputs } => {
                 let parsed = lang::parse_text(&name, &text, &[]);
-                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+                plan_of(Parsed { outputs, ..parsed }, 0, files, Some(running), progress)?
             }
         };
         Ok(Made::Planned(Box::new(planned)))
@@ -377,10 +389,10 @@ impl Planning {
     /// # Errors
     /// If there is no thread for it.
     pub fn begin(order: Order, pipeline: &Pipeline, running: Arc<Plan>) -> Result<Self, Reply> {
-        let Order { what, by, is_dry_run, must_be } = order;
+        let Order { what, by, files, is_dry_run, must_be } = order;
         let has_receipt = matches!(what, What::File { .. } | What::Text { .. });
         let pipeline = pipeline.clone();
-        let work = Work::begin(move |progress| what.make(&pipeline, &by, &running, progress));
+        let work = Work::begin(move |progress| what.make(&pipeline, (&by, files), &running, progress));
         Ok(Self {
             since: Instant::now(),
             is_dry_run,
@@ -461,6 +473,7 @@ impl Planning {
             facts.after = broker.snapshot();
             if let Some(swapped) = broker.swapped().filter(|_| late.is_none()) {
                 taken.swapped = Duration::from_micros(swapped.swapped_us);
+                taken.paused = Duration::from_nanos(swapped.paused_ns);
                 facts.moved = Moved {
                     buckets: swapped.moved.iter().map(|moved| moved.buckets).sum(),
                     flows: swapped.moved.iter().map(|moved| moved.flows).sum(),
@@ -497,6 +510,7 @@ impl Planning {
             changes,
             planned: self.since.elapsed(),
             swapped: Duration::ZERO,
+            paused: Duration::ZERO,
             facts,
             reply: warnings,
         });

@@ -110,6 +110,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         random_key: _,
         // from all tools
         tools_want_stamps: _,
+        // of all objects that name them
+        files: _,
     } = new;
     let both = Both { old, new };
     let mut changes = settings_changes(&old.settings, settings);
@@ -400,6 +402,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         mtu,
         is_promiscuous,
         lcores,
+        when_gone,
         terminators,
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
@@ -427,6 +430,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("mtu", *mtu == old.mtu, interrupted)
         .judge(PROMISCUOUS, *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
+        .judge("gone", *when_gone == old.when_gone, Needs::Nothing)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, interrupted)
 }

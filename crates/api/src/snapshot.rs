@@ -42,8 +42,19 @@ pub struct Snapshot {
     pub filter_engine: String,
     /// The latest changes of states, oldest first.
     pub events: Vec<EventEntry>,
-    /// Both identities of the ledger hold. While packets are on their way they may not.
+    /// The most packets and copies that could be on their way when this was read; none at the end of a run.
+    pub in_flight_limit: InFlightLimit,
+    /// Both identities of the ledger hold, but for what can be on its way.
     pub balanced: bool,
+}
+
+/// The most that can be on its way at one moment: bursts in workers' hands, and what rings and queues hold.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InFlightLimit {
+    /// Packets that were received and have no disposition yet.
+    pub packets: u64,
+    /// Copies of all tools that were requested, and neither sent nor dropped yet.
+    pub copies: u64,
 }
 
 /// This is what was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.
@@ -175,6 +186,9 @@ pub struct PortEntry {
     pub device: String,
     pub driver_name: String,
     pub link_up: bool,
+    /// The device is gone, for now or for good.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gone: bool,
     pub speed_mbps: Option<u32>,
     /// The MTU of a kernel interface, which frames that it is to send are judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +199,11 @@ pub struct PortEntry {
     pub clock: ClockState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<TerminateState>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The counters of the driver and the NIC.
@@ -593,7 +612,7 @@ mod tests {
     fn a_change_says_of_what_it_is() {
         for (change, json) in [
             (
-                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Removed },
+                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Gone },
                 r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
             ),
             (

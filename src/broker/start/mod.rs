@@ -217,6 +217,7 @@ pub(super) fn assemble(
     let mut broker = Broker {
         machine,
         layout: ways.layout,
+        is_at_rest: false,
         swapped: None,
         retirement: None,
         workers: RunningWorkers::new(),

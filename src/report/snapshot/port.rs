@@ -17,6 +17,8 @@ use tapline_dpdk::port::Link;
 pub struct PortState {
     pub driver_name: String,
     pub link: Link,
+    /// The device is gone.
+    pub is_gone: bool,
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
@@ -38,6 +40,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         device: port.devargs.to_string(),
         driver_name: state.driver_name,
         link_up: state.link.is_up,
+        gone: state.is_gone,
         speed_mbps: state.link.speed_mbps,
         mtu: state.mtu,
         driver: state.driver,

@@ -69,6 +69,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("p0 net_null0", "p0 net_null0 rxd 512", &["port p0 is changed (rxd): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 txd 512", &["port p0 is changed (txd): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 mtu 9000", &["port p0 is changed (mtu): PortInterrupted"]),
+    ("p0 net_null0", "p0 net_null0 gone end", &["port p0 is changed (gone): Nothing"]),
     ("p0 net_null0", "p0 net_null0 promiscuous off", &["port p0 is changed (promiscuous): Nothing"]),
     ("p0 net_null0", "p0 net_null0 lcores 1", &["port p0 is changed (lcores): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 terminate vxlan", &["port p0 is changed (terminate): PortInterrupted"]),

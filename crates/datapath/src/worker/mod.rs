@@ -54,6 +54,7 @@ use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::copy::Made;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 use tapline_fault as fault;
+use tapline_kernel::clock::thread_cpu_ns;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 
@@ -424,6 +425,7 @@ impl Worker {
 
     /// Goes on with another plan.
     fn take_up(&mut self, mut part: Box<PlanPart>, buffers: &mut TurnBuffers) {
+        let begun_ns = thread_cpu_ns();
         if let Some(setup) = &mut part.setup {
             // what receive lcores have handed over of ports that leave: they have let go of those
             let is_leaving = |intake: &Intake| intake.is_ring() && setup.ports[intake.port].is_none();
@@ -454,6 +456,7 @@ impl Worker {
             self.outlets.egresses[tool.egress()].set_limits(limits);
         }
         part.taken_up_ns = clock::monotonic_ns();
+        part.paused_ns = thread_cpu_ns().saturating_sub(begun_ns);
         self.swap.give_back(Offer::Plan(part));
     }
 

@@ -33,6 +33,7 @@ pub(super) const OPTIONS: &[Clause<PortOption>] = &[
     once("mtu", |line| Ok(PortOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value))),
     once("promiscuous", |line| Ok(PortOption::Promiscuous(line.switch()))),
     once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
+    once("gone", |line| Ok(PortOption::Gone(line.word_of("gone")?.value))),
     many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
 ];
 
