@@ -20,7 +20,7 @@ struct Run<'a> {
     released: usize,
 }
 
-/// What a run left.
+/// The results of a run.
 struct Left {
     account: Account,
     arrived: Vec<Arrived>,
@@ -98,7 +98,7 @@ impl Left {
         number(self.account.last(), "ports/nic0/clock/steps")
     }
 
-    /// How many of these frames' copies are marked.
+    /// Counts the copies of these frames that are marked.
     fn marked_of(&self, frames: std::ops::Range<usize>) -> usize {
         let of = self.stamped.iter().filter(|copy| frames.contains(&copy.number));
         of.filter(|copy| copy.is_degraded == Some(true)).count()
@@ -215,7 +215,7 @@ fn a_ptp_clock_that_alone_can_be_read_gives_the_times() {
 /// One stamp in five is not there, and one in seven zero.
 const HOLES: &str = "hz=312500000 missing=5 zero=7 start=123456789012";
 
-/// What the NIC did not stamp is marked, and has the time of the poll; the others are as ever.
+/// Demands that packets without a stamp are marked and have about the time of the poll.
 fn has_holes(left: &Left) {
     let unstamped = left.arrived.iter().filter(|frame| !frame.is_stamped).count();
     assert!(unstamped > 50 && left.marked >= unstamped && left.marked <= unstamped + 10, "{}", left.marked);

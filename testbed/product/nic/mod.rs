@@ -36,9 +36,9 @@ fn wait_for(prompt: &mut Prompt<'_>, count: usize) -> Value {
     prompt.wait("the packets come", |stats| received(stats) == count as u64)
 }
 
-/// What the statistics said of the clock, over time.
+/// The state of the clock over time, as the statistics said it.
 struct Said {
-    /// When, in nanoseconds since the epoch; whether stamps were marked, and the error bound.
+    /// The time of each line in nanoseconds since the epoch, whether stamps were marked, and the error bound.
     lines: Vec<(u64, bool, Option<u64>)>,
     /// The most nanoseconds that a tick had.
     tick_ns: u64,
@@ -66,14 +66,14 @@ impl Said {
         next.into_iter().chain(self.lines.iter().filter(move |(ns, ..)| ns.abs_diff(at_ns) <= SLACK_NS))
     }
 
-    /// Whether stamps of this time have to be marked as degraded; `None` where that changed about then.
+    /// Gives whether stamps of this time have to be marked as degraded; `None` where that changed about then.
     fn is_degraded(&self, at_ns: u64) -> Option<bool> {
         let mut about = self.about(at_ns);
         let first = about.next().expect("statistics of about then").1;
         about.all(|(_, is_degraded, _)| *is_degraded == first).then_some(first)
     }
 
-    /// How far a time that is not marked may be from the true one.
+    /// Gives how far a time that is not marked may be from the true one, in nanoseconds.
     fn bound_ns(&self, at_ns: u64) -> u64 {
         let most = self.about(at_ns).filter_map(|(.., error_ns)| *error_ns).max().expect("a bound");
         most + self.tick_ns

@@ -1,4 +1,4 @@
-//! What a NIC says of packets beside their times: by which hash it spread them, and which tag it took off.
+//! RSS hashes that a NIC gives, and VLAN tags that it takes off.
 
 use std::collections::BTreeMap;
 

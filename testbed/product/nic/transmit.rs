@@ -1,4 +1,4 @@
-//! What a NIC is asked to do with copies, and what becomes of them where it does not take them.
+//! The work that a NIC is asked to do on copies, and the end of copies that it does not take.
 
 use tapline_harness::bench::{Bench, dropped, flows};
 use tapline_harness::frames::frames;

@@ -152,7 +152,7 @@ impl ClockModel {
     }
 }
 
-/// What is known of how wide a counter is.
+/// The width of a counter, as far as readings show it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Width {
     /// The bits that do not count.
