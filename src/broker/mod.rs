@@ -66,7 +66,7 @@ use start::fixed::Fixed;
 use start::placement::LcoreRoles;
 use start::queues::Layout;
 use tapline_api::event::Event;
-use tapline_api::snapshot::{InFlightLimit, Snapshot};
+use tapline_api::snapshot::{InFlightLimit, KeptDevice, Snapshot};
 use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::ToolId;
@@ -268,10 +268,20 @@ impl Broker {
             },
             is_balanced,
         });
+        let kept = self.machine.kept_devices.iter().map(|kept| KeptDevice {
+            port: kept.port.clone(),
+            device: kept.device.clone(),
+            error: kept.error.clone(),
+        });
+        snapshot.kept_devices = kept.collect();
         for ((_, entry), tool) in snapshot.tools.iter_mut().zip(self.plan.tools.ids()) {
             entry.next_hop = self.neighbours.entry(tool);
             entry.heartbeat = self.neighbours.heartbeats(tool);
             entry.echo = self.neighbours.echoes(tool);
+            entry.icmp_errors = self.neighbours.icmp_errors(tool);
+        }
+        for ((_, entry), port) in snapshot.ports.iter_mut().zip(self.plan.ports.ids()) {
+            entry.answers = self.neighbours.answers(port);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms = AlarmKind::ALL

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::audit::gate::Passage;
 use super::receipt::{Facts, Moved};
 use super::work::{Look, Work};
+use crate::broker::refusal::Refusal;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
 use crate::plan::identity::plan_hash;
@@ -16,6 +17,7 @@ use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
+use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::session::{SessionCommand, TokenCommand};
 use tapline_lang::diagnostic::{Diagnostic, Severity};
 use tapline_lang::files::{Files, NoFiles};
@@ -49,6 +51,8 @@ pub struct Planned {
     pub text: String,
     /// Warnings of what was typed.
     pub warnings: Reply,
+    /// Ports that the commands say may be interrupted, by name.
+    pub interrupts: Vec<String>,
 }
 
 impl Pipeline {
@@ -156,10 +160,19 @@ impl Change {
     ) -> Result<Planned, Reply> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
+        let interrupts = typed.file.commands.iter().filter_map(|command| interrupted_by(&command.value));
+        let interrupts: Vec<String> = interrupts.collect();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        plan_of(parsed, first_typed, files, before, progress)
+        Ok(Planned { interrupts, ..plan_of(parsed, first_typed, files, before, progress)? })
     }
+}
+
+/// Returns the port that a command says may be interrupted, if it says so of one.
+fn interrupted_by(command: &Command) -> Option<String> {
+    let Command::PortConfig { name, options } = command else { return None };
+    let says = options.iter().any(|option| option.value == PortOption::Interrupt);
+    says.then(|| name.value.clone())
 }
 
 /// Plans what was parsed; warnings are those of the texts from `first` on.
@@ -185,7 +198,7 @@ fn plan_of(
     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
     plan::compact(&mut parsed);
     let text = lang::text(&parsed.file);
-    Ok(Planned { parsed, plan, text, warnings })
+    Ok(Planned { parsed, plan, text, warnings, interrupts: Vec::new() })
 }
 
 /// Answers with what was found in a text, and `rest` behind it.
@@ -237,6 +250,8 @@ pub struct Order {
     pub files: Arc<dyn Files>,
     /// It is planned, and not taken up.
     pub is_dry_run: bool,
+    /// Ports may be taken down and set up again.
+    pub may_interrupt: bool,
     /// The hash that the text must have to be taken up, and the answer to another.
     pub must_be: Option<(String, Reply)>,
 }
@@ -254,6 +269,7 @@ pub struct Planning {
     is_dry_run: bool,
     /// It is answered by a receipt.
     has_receipt: bool,
+    may_interrupt: bool,
     must_be: Option<(String, Reply)>,
     stage: Stage,
 }
@@ -262,9 +278,19 @@ enum Stage {
     Plans(Work<Result<Made, Reply>>),
     /// Its record is being written.
     Made(Made),
+    /// Ports are being closed that the plan has otherwise.
+    Interrupts(Box<Interruption>),
     /// The workers have been given the plan.
     Swaps(Box<Taken>),
     Over,
+}
+
+/// A change for which ports are taken down and set up again.
+struct Interruption {
+    parsed: Parsed,
+    plan: Arc<Plan>,
+    ports: Vec<String>,
+    taken: Box<Taken>,
 }
 
 /// A change that was taken up.
@@ -304,7 +330,7 @@ pub(super) fn are_recorded(commands: &[Command]) -> bool {
 }
 
 /// Returns whether the audit log has a record of such a command. The plans that some bring have one of their own.
-pub(super) fn is_recorded(command: &SessionCommand) -> bool {
+pub fn is_recorded(command: &SessionCommand) -> bool {
     match command {
         SessionCommand::Confirm(_)
         | SessionCommand::Save(_)
@@ -389,7 +415,7 @@ impl Planning {
     /// # Errors
     /// If there is no thread for it.
     pub fn begin(order: Order, pipeline: &Pipeline, running: Arc<Plan>) -> Result<Self, Reply> {
-        let Order { what, by, files, is_dry_run, must_be } = order;
+        let Order { what, by, files, is_dry_run, may_interrupt, must_be } = order;
         let has_receipt = matches!(what, What::File { .. } | What::Text { .. });
         let pipeline = pipeline.clone();
         let work = Work::begin(move |progress| what.make(&pipeline, (&by, files), &running, progress));
@@ -397,6 +423,7 @@ impl Planning {
             since: Instant::now(),
             is_dry_run,
             has_receipt,
+            may_interrupt,
             must_be,
             stage: Stage::Plans(work.map_err(no_thread)?),
         })
@@ -455,6 +482,18 @@ impl Planning {
                 return over;
             }
         }
+        if let Stage::Interrupts(_) = &self.stage {
+            if broker.is_retiring() {
+                return Progress::Waits(None);
+            }
+            let Stage::Interrupts(interruption) = std::mem::replace(&mut self.stage, Stage::Over) else {
+                return Progress::Waits(None);
+            };
+            match interruption.set_up(broker, pipeline) {
+                Ok(taken) => self.stage = Stage::Swaps(taken),
+                Err(reply) => return Progress::Refused(reply),
+            }
+        }
         let Stage::Swaps(taken) = &mut self.stage else { return Progress::Waits(None) };
         if taken.swapped.is_zero() {
             let waited = self.since.elapsed() - taken.planned;
@@ -488,7 +527,7 @@ impl Planning {
         broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Swaps(taken) => Progress::Done(taken),
-            Stage::Plans(_) | Stage::Made(_) | Stage::Over => Progress::Waits(None),
+            Stage::Plans(_) | Stage::Made(_) | Stage::Interrupts(_) | Stage::Over => Progress::Waits(None),
         }
     }
 
@@ -499,12 +538,18 @@ impl Planning {
         broker: &mut Broker,
         pipeline: &mut Pipeline,
     ) -> Result<(), Progress> {
-        let Planned { parsed, plan, text, warnings } = planned;
+        let Planned { parsed, plan, text, warnings, interrupts } = planned;
         if let Some((_, reply)) = self.must_be.take_if(|(hash, _)| *hash != plan_hash(&text)) {
             return Err(Progress::Refused(reply));
         }
         let changes = diff::diff(broker.plan(), &plan);
-        let facts = self.has_receipt.then(|| Facts::of(broker.plan(), &plan, &changes, broker.snapshot()));
+        let mut interrupted = diff::interrupted(broker.plan(), &plan, &changes);
+        interrupted.retain(|(port, _)| !broker.closed_ports().any(|closed| closed == port));
+        let ports: Vec<String> = interrupted.iter().map(|(port, _)| port.clone()).collect();
+        let facts = self.has_receipt.then(|| {
+            let facts = Facts::of(broker.plan(), &plan, &changes, broker.snapshot());
+            Facts { objects: facts.objects.with_recreated(&ports), ..facts }
+        });
         let taken = Box::new(Taken {
             text,
             changes,
@@ -514,6 +559,15 @@ impl Planning {
             facts,
             reply: warnings,
         });
+        let may_interrupt = |port: &String| self.may_interrupt || interrupts.contains(port);
+        let is_restart = |change: &diff::Change| change.needs == diff::Needs::Restart;
+        if !taken.changes.iter().any(is_restart)
+            && let Some((port, what)) = interrupted.into_iter().find(|(port, _)| !may_interrupt(port))
+        {
+            let refusal = Refusal::InterruptsPort { what, port };
+            let text = format!("error: {refusal}\n{UNCHANGED}");
+            return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
+        }
         if self.is_dry_run {
             return Err(Progress::Done(taken));
         }
@@ -521,13 +575,50 @@ impl Planning {
             let text = format!("error: {change} needs a restart; {UNCHANGED}");
             return Err(Progress::Refused(taken.reply.and(Reply::error(ErrorKind::NeedsRestart, text))));
         }
-        if let Err(error) = broker.change(Arc::new(plan)) {
+        let plan = Arc::new(plan);
+        let begun = if ports.is_empty() {
+            broker.change(Arc::clone(&plan))
+        } else {
+            broker.close_ports(&plan, &ports)
+        };
+        if let Err(error) = begun {
             let text = format!("error: {error}\n{UNCHANGED}");
             return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
+        }
+        if !ports.is_empty() {
+            self.stage = Stage::Interrupts(Box::new(Interruption { parsed, plan, ports, taken }));
+            return Ok(());
         }
         *pipeline = Pipeline::new(parsed);
         self.stage = Stage::Swaps(taken);
         Ok(())
+    }
+}
+
+impl Interruption {
+    /// Sets up the ports that were closed, and gives the workers the plan. Where this fails, ports are put back as they were.
+    ///
+    /// # Errors
+    /// The answer, which says what became of the ports.
+    fn set_up(self, broker: &mut Broker, pipeline: &mut Pipeline) -> Result<Box<Taken>, Reply> {
+        let Self { parsed, plan, ports, taken } = self;
+        let Err(error) = broker.open_ports(plan, &ports) else {
+            *pipeline = Pipeline::new(parsed);
+            return Ok(taken);
+        };
+        let before = Arc::clone(broker.plan());
+        let names = ports.join(", ");
+        let rest = match broker.open_ports(before, &ports) {
+            Ok(()) => format!("set up again as it was: port {names}"),
+            Err(failed) => {
+                broker.leave_closed(&ports, &failed.to_string());
+                for port in ports {
+                    broker.record(Event::PortClosed { port, error: failed.to_string() });
+                }
+                format!("closed, since it could not be put back either: port {names}: {failed}")
+            }
+        };
+        Err(taken.reply.and(Reply::failed(format!("error: {error}\n{rest}\n{UNCHANGED}"))))
     }
 }
 

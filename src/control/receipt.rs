@@ -215,6 +215,17 @@ impl Objects {
         objects
     }
 
+    /// Says of these ports that they were recreated.
+    pub fn with_recreated(mut self, ports: &[String]) -> Self {
+        let fates = &mut self.ports;
+        fates.kept.retain(|name| !ports.contains(name));
+        fates.changed.retain(|changed| !ports.contains(&changed.name));
+        let known = std::mem::take(&mut fates.recreated);
+        fates.recreated.extend(known.into_iter().filter(|name| !ports.contains(name)));
+        fates.recreated.extend(ports.iter().cloned());
+        self
+    }
+
     fn fates(&mut self, subject: &Subject) -> (&mut Fates, String) {
         match subject {
             Subject::Setting(key) => (&mut self.settings, (*key).to_owned()),

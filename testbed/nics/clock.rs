@@ -61,6 +61,7 @@ fn measure(address: &str) -> Result<Result<String, String>, Error> {
         tx_descriptors: 256,
         mtu: None,
         is_promiscuous: true,
+        wants_groups: false,
         wants_rx_timestamps: false,
         wants_rss_hashes: false,
         wants_udp_checksums: false,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Change, EventEntry};
 use super::values::{Span, seconds};
-use super::words::{Level, LinkState, Reason, Stage, ToolState, Unfinished};
+use super::words::{IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
 
 /// The name and version of the form.
 pub const SCHEMA: &str = "tapline.event/1";
@@ -125,6 +125,10 @@ events! {
     ToolChanged = "tool_changed" { tool: String, from: ToolState, to: ToolState, reason: Reason, },
     /// A port's link is up, down or gone.
     PortChanged = "port_changed" { port: String, from: LinkState, to: LinkState, },
+    /// A port was taken down for a change, and could not be set up again: it has no device.
+    PortClosed = "port_closed" { port: String, error: String, },
+    /// The device of a port that left cannot be taken out of DPDK: it is closed, and stays there.
+    DeviceKept = "device_kept" { port: String, device: String, error: String, },
     /// Buckets of a group have other members.
     BucketsMoved = "buckets_moved" {
         group: String,
@@ -159,6 +163,17 @@ events! {
     NextHopMoved = "next_hop_moved" { next_hop: IpAddr, from: String, to: String, tools: Vec<String>, },
     /// A tunnel's next hop does not answer.
     NextHopLost = "next_hop_lost" { next_hop: IpAddr, tools: Vec<String>, },
+    /// An ICMP error came about a copy of a tunnel; it is said once in ten minutes for each reason.
+    TunnelRefused = "tunnel_refused" {
+        tool: String,
+        reason: IcmpReason,
+        /// Who said it.
+        by: IpAddr,
+        /// The MTU of the way, where a copy was too big and the error says it.
+        mtu: Option<u32>,
+    },
+    /// Somebody else has an address at which tunnels end.
+    AddressConflict = "address_conflict" { port: String, address: IpAddr, mac: String, },
     /// The system's clock was set.
     SystemClockStepped = "system_clock_stepped" { by_ns: i64, },
     /// A NIC's clock is fitted to the system's.
@@ -398,6 +413,7 @@ impl Event {
             | Event::RollbackFailed { .. }
             | Event::EndedForGone { .. }
             | Event::AlarmRaised(Alarm::PortGone { .. })
+            | Event::PortClosed { .. }
             | Event::OutOfBalance {} => Level::Error,
             Event::AlarmRaised(alarm) if alarm.is_failure() => Level::Error,
             Event::CopiesUnwritten { is_asked: false, .. } => Level::Error,
@@ -416,9 +432,12 @@ impl Event {
             | Event::ToolChanged { to: ToolState::Down, .. }
             | Event::PortChanged { to: LinkState::Down | LinkState::Gone, .. }
             | Event::PortNotAttached { .. }
+            | Event::DeviceKept { .. }
             | Event::FramesCut { .. }
             | Event::NextHopMoved { .. }
             | Event::NextHopLost { .. }
+            | Event::TunnelRefused { .. }
+            | Event::AddressConflict { .. }
             | Event::SystemClockStepped { .. }
             | Event::NicClockDegraded { .. }
             | Event::NicClockStepped { .. }
@@ -485,6 +504,8 @@ impl Event {
             | Event::PipeUnwatched { port, .. }
             | Event::PortChanged { port, .. }
             | Event::PortNotAttached { port, .. }
+            | Event::PortClosed { port, .. }
+            | Event::DeviceKept { port, .. }
             | Event::MtuChanged { port, .. }
             | Event::FramesCut { port, .. }
             | Event::NicClockFitted { port }
@@ -492,9 +513,11 @@ impl Event {
             | Event::NicClockStepped { port, .. }
             | Event::PacketsPassedOver { port, .. }
             | Event::ReplayUnfinished { port, .. }
+            | Event::AddressConflict { port, .. }
             | Event::OutputShort { port, .. } => format!("port {port}"),
             Event::PathTooWide { tool, .. }
             | Event::ToolChanged { tool, .. }
+            | Event::TunnelRefused { tool, .. }
             | Event::CopiesUnwritten { tool, .. }
             | Event::CaptureStuck { tool } => format!("tool {tool}"),
             Event::LinksNotPropagated { wire, .. } | Event::LinkPropagated { wire, .. } => {
@@ -524,6 +547,8 @@ impl Event {
                 | Event::PlanChanged { .. }
                 | Event::RolledBack { .. }
                 | Event::RollbackFailed { .. }
+                | Event::PortClosed { .. }
+                | Event::DeviceKept { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
     }
@@ -661,6 +686,13 @@ impl Event {
             Event::PortNotAttached { port, error } => {
                 write!(f, "port {port}: its device is back, and cannot be attached: {error}")
             }
+            Event::PortClosed { port, error } => {
+                write!(f, "port {port}: closed, since it could not be set up again: {error}")
+            }
+            Event::DeviceKept { port, device, error } => write!(
+                f,
+                "port {port}: its device `{device}` is closed and stays in DPDK, and cannot be attached before the next start: {error}"
+            ),
             Event::BucketsMoved { group, buckets, of, flows, pending } => write!(
                 f,
                 "group {group}: {buckets} of {of} buckets moved with about {flows} flows, {pending} wait to be idle"
@@ -684,6 +716,11 @@ impl Event {
                 write!(f, "next hop {next_hop} moved from {from} to {to}")
             }
             Event::NextHopLost { next_hop, .. } => write!(f, "next hop {next_hop} does not answer"),
+            Event::TunnelRefused { tool, reason, by, mtu } => write_refused(f, tool, *reason, *by, *mtu),
+            Event::AddressConflict { port, address, mac } => write!(
+                f,
+                "port {port}: {mac} has {address}, too, where tunnels end: give one of the two another address"
+            ),
             Event::SystemClockStepped { by_ns } => write!(
                 f,
                 "the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"
@@ -855,6 +892,34 @@ fn starved(f: &mut fmt::Formatter<'_>, port: &str, packets: u64, mbufs: u32) -> 
         f,
         "port {port}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )
+}
+
+/// Writes what did not let a copy through a tunnel, and what mends it.
+fn write_refused(
+    f: &mut fmt::Formatter<'_>,
+    tool: &str,
+    reason: IcmpReason,
+    by: IpAddr,
+    mtu: Option<u32>,
+) -> fmt::Result {
+    write!(f, "tool {tool}: {by} refuses copies, {reason}: ")?;
+    f.write_str(match reason {
+        IcmpReason::NetworkUnreachable => "say a route to the tunnel's `dst` to the routers on the way",
+        IcmpReason::HostUnreachable => {
+            "nobody has the tunnel's `dst`; start the far end, or say another `dst`"
+        }
+        IcmpReason::ProtocolUnreachable => "nothing takes GRE there; set up the tunnel's end",
+        IcmpReason::PortUnreachable => {
+            "nothing takes the tunnel's UDP port there; start what ends the tunnel, or say its `udp-port`"
+        }
+        IcmpReason::TooBig => match mtu {
+            Some(mtu) => return write!(f, "the way carries {mtu} bytes; say `mtu {mtu}` of the tool"),
+            None => "the way carries less than the tool's `mtu`; say a smaller one",
+        },
+        IcmpReason::Prohibited => "a filter on the way forbids them; allow the tunnel there",
+        IcmpReason::TimeExceeded => "routers pass them in a circle, or the tool's `ttl` is too small",
+        IcmpReason::Other => "capture the ICMP message on the tool's port to see why",
+    })
 }
 
 fn list(numbers: &[u32]) -> String {

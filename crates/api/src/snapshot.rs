@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::by_name::{ByName, counts};
 use super::words::{
-    AlarmKind, BurstSize, Class, ClockQuality, DropReason, LcoreRole, LinkState, NextHopState, Reason,
-    Refusal, Stage, TimeSource, ToolState, TunnelKind,
+    AlarmKind, BurstSize, Class, ClockQuality, DropReason, IcmpReason, LcoreRole, LinkState, NextHopState,
+    Reason, Refusal, Stage, TimeSource, ToolState, TunnelKind,
 };
 
 /// The name and version of the form.
@@ -37,6 +37,9 @@ pub struct Snapshot {
     /// This is what of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed: Option<Departed>,
+    /// Devices of ports that were detached, which their buses could not take out of DPDK.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_devices: Vec<KeptDevice>,
     pub latency_ns: Latency,
     /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
@@ -166,6 +169,15 @@ pub struct Latency {
     pub samples: u64,
 }
 
+/// A device that is closed, and cannot be attached before the next start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDevice {
+    /// The name of the port that it was.
+    pub port: String,
+    pub device: String,
+    pub error: String,
+}
+
 /// A port: what it received, its link, what its driver counts, its replay and the tunnels that end at it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PortEntry {
@@ -185,6 +197,12 @@ pub struct PortEntry {
     pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
+    /// It was stopped: nothing is received or sent by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// The reason why the port has no device, where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     pub link_up: bool,
     /// The device is gone, for now or for good.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -199,6 +217,28 @@ pub struct PortEntry {
     pub clock: ClockState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<TerminateState>,
+    /// The answers for the addresses that the port has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerState>,
+}
+
+/// The answers that a port gave for its own addresses: none of them is a copy.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnswerState {
+    /// ARP requests that were answered.
+    pub arp: u64,
+    /// Neighbour solicitations that were answered.
+    pub nd: u64,
+    /// Pings that were answered.
+    pub echo: u64,
+    /// Announcements that were sent unasked.
+    pub announced: u64,
+    /// Pings in fragments, which are not answered.
+    pub fragment: u64,
+    /// Solicitations and pings that are not right, such as by their checksum.
+    pub malformed: u64,
+    /// Requests that were too many to answer, and other frames that found no room beside them.
+    pub limited: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -233,6 +273,20 @@ impl DriverStats {
             rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
             tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
             no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+
+    /// Returns the sum with what another driver counted.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            tx_packets: self.tx_packets + other.tx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            missed: self.missed + other.missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_errors: self.tx_errors + other.tx_errors,
+            no_mbuf: self.no_mbuf + other.no_mbuf,
         }
     }
 }
@@ -291,6 +345,19 @@ pub struct TerminateState {
 pub struct Refusals(pub [u64; Refusal::ALL.len()]);
 
 counts!(Refusals by Refusal);
+
+/// ICMP errors about a tool's copies, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct IcmpErrors(pub [u64; IcmpReason::ALL.len()]);
+
+counts!(IcmpErrors by IcmpReason);
+
+impl IcmpErrors {
+    /// Returns how many came.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
 
 /// A sender's session, by its sequence numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -415,6 +482,9 @@ pub struct ToolEntry {
     pub heartbeat: Option<ProbeEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<ProbeEntry>,
+    /// The ICMP errors about the copies of a tunnel whose port receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_errors: Option<IcmpErrors>,
 }
 
 /// Copies that a tool's queue refused, by class: all reasons are counted, those that a queue has are shown.

@@ -1,5 +1,6 @@
 //! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tapline_api::snapshot::DriverStats;
 
@@ -29,6 +30,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive packets for any address: what a broker is for.
     pub is_promiscuous: bool,
+    /// Receive frames for all groups, too: neighbour solicitations go to one that the port is not told of.
+    pub wants_groups: bool,
     /// The NIC is to say when it received each packet, if it can.
     pub wants_rx_timestamps: bool,
     /// The NIC is to say by which hash it spread each packet, if it spreads them.
@@ -134,6 +137,11 @@ impl Port {
             // A driver without the notion receives everything anyway.
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.0.id.0) };
+        }
+        if config.rx_queues > 0 && config.wants_groups {
+            // A driver without the notion receives everything anyway.
+            // SAFETY: the port is started.
+            unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.0.id.0) };
         }
         // the offload is never asked for; NICs are known that were told so by others, such as the host of a virtual function
         // SAFETY: this reads a constant.
@@ -303,6 +311,22 @@ impl Port {
         check(format!("port {}", self.0.name), call, result).map(drop)
     }
 
+    /// Has the started port take frames to any address, or those to its own alone. A driver without the notion receives everything.
+    ///
+    /// # Errors
+    /// If the driver cannot at this time.
+    pub fn set_promiscuous(&self, is_promiscuous: bool) -> Result<(), Error> {
+        let id = self.0.id.0;
+        let (call, result) = if is_promiscuous {
+            // SAFETY: the port is attached.
+            ("rte_eth_promiscuous_enable", unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) })
+        } else {
+            // SAFETY: as above.
+            ("rte_eth_promiscuous_disable", unsafe { dpdk_sys::rte_eth_promiscuous_disable(id) })
+        };
+        if result == -libc::ENOTSUP { Ok(()) } else { check(self.what(), call, result).map(drop) }
+    }
+
     /// Gives the driver's counters; zeroes if it does not answer.
     pub fn stats(&self) -> DriverStats {
         let mut raw = dpdk_sys::rte_eth_stats::default();
@@ -315,7 +339,7 @@ impl Port {
             tx_packets: raw.opackets,
             rx_bytes: raw.ibytes,
             tx_bytes: raw.obytes,
-            missed: raw.imissed + self.0.missed.packets(),
+            missed: raw.imissed + self.0.missed.packets() + self.0.discarded.load(Ordering::Relaxed),
             rx_errors: raw.ierrors,
             tx_errors: raw.oerrors,
             no_mbuf: raw.rx_nombuf,

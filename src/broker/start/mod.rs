@@ -49,6 +49,7 @@ use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_api::event::Event;
+use tapline_api::snapshot::DriverStats;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
@@ -193,7 +194,7 @@ pub(super) fn assemble(
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
-    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
+    let neighbourhoods = neighbourhoods(&site, &mut started, local_frames, &mut ways, |_| false)?;
     let new_txqs = |port: ports::StartedPort| port.txqs.into_iter().map(|txq| txq?.into_new()).collect();
     let spare = started.into_iter().map(new_txqs).collect();
     let mut copy_resources = CopyResources::default();
@@ -205,6 +206,8 @@ pub(super) fn assemble(
         eal: eal.clone(),
         clocks,
         mtus,
+        kept_devices: Vec::new(),
+        earlier: ById::filled(plan.ports.len(), DriverStats::default()),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         reports: intakes.reports,
         outputs,

@@ -160,7 +160,7 @@ pub(in crate::broker) fn intakes(
     let workers = roles.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = ById::filled(plan.ports.len(), Vec::new());
-    for (id, port) in started.entries_mut().filter(|(id, _)| !plan.ports[*id].is_stopped) {
+    for (id, port) in started.entries_mut() {
         let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
@@ -197,6 +197,7 @@ pub(in crate::broker) fn intakes(
                 local_frames,
                 spread,
                 longest: Longest::of(&port_plan.devargs),
+                is_stopped: port_plan.is_stopped,
             });
         }
     }
@@ -245,6 +246,7 @@ fn lead_to_work(
             spread: None,
             gives_rss: false,
             longest: None,
+            is_stopped: false,
         });
     }
     Ok(rings)
@@ -414,6 +416,15 @@ impl Ways {
         self.batch_rings.push((tool, own));
     }
 
+    /// Gives a worker a transmit queue of a port; its place among the worker's own.
+    pub(in crate::broker) fn own(&mut self, worker: usize, port: PortId, txq: SpareTxq) -> usize {
+        let place = self.layout.txqs[worker];
+        self.of_workers[worker].txqs.push(txq);
+        self.layout.txqs[worker] += 1;
+        self.layout.owned[worker][port] = Some(place);
+        place
+    }
+
     /// Leads an egress to its port: of the owners of `txqs` straight, of all others that have copies over an owner.
     fn lead_to_port(
         &mut self,
@@ -424,7 +435,7 @@ impl Ways {
         senders: &Senders,
     ) -> Result<(), Error> {
         let port_plan = &site.plan.ports[port];
-        if port_plan.is_stopped {
+        if port_plan.is_stopped || site.ports[port].closed().is_some() {
             self.push_all(|| Outlet::Down);
             return Ok(());
         }
@@ -440,18 +451,16 @@ impl Ways {
         let mut rings = vec![None; self.of_workers.len()];
         for worker in 0..self.of_workers.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
-                let ways = &mut self.of_workers[worker];
                 let txq = match self.layout.owned[worker][port] {
                     Some(txq) => txq,
                     None => {
                         let taken = txqs.get_mut(queue).and_then(Option::take);
                         let taken = taken
                             .ok_or_else(|| Refusal::TransmitQueueTaken { port: port_plan.name.clone() })?;
-                        ways.txqs.push(taken);
-                        self.layout.txqs[worker] += 1;
-                        *self.layout.owned[worker][port].insert(self.layout.txqs[worker] - 1)
+                        self.own(worker, port, taken)
                     }
                 };
+                let ways = &mut self.of_workers[worker];
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = port_plan.devargs.copies_packets();
                 ways.push(Outlet::Port {
@@ -500,7 +509,8 @@ pub(super) fn receive_queues(site: &Site<'_>, polled: &[Vec<PolledPort>]) -> Opt
         return None;
     }
     let of_lcore = |(&lcore, polled): (&LcoreId, &Vec<PolledPort>)| {
-        let ports = polled.iter().map(|polled| plan.ports[polled.port].name.clone()).collect();
+        let ports = polled.iter().map(|polled| &plan.ports[polled.port]);
+        let ports = ports.filter(|port| !port.is_stopped).map(|port| port.name.clone()).collect();
         Polled { lcore: lcore.0, ports }
     };
     Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(polled).map(of_lcore).collect() })

@@ -70,6 +70,8 @@ impl<'a> Resolver<'a> {
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Gone(when) => plan.when_gone = *when,
                 PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+                // said of a change, not of the port
+                PortOption::Interrupt => {}
             }
         }
         self.check_queues(port, &plan);
@@ -195,7 +197,7 @@ impl<'a> Resolver<'a> {
 /// Gives the words for what a port takes in place of an option that it does not take.
 fn misplaced(plan: &PortPlan, option: &PortOption) -> Option<&'static str> {
     let is_of_device = match option {
-        PortOption::Terminate(_) | PortOption::Lcores(_) => return None,
+        PortOption::Terminate(_) | PortOption::Lcores(_) | PortOption::Interrupt => return None,
         PortOption::Rxq(_) | PortOption::Txq(_) | PortOption::Rxd(_) | PortOption::Txd(_) => true,
         PortOption::Mtu(_) | PortOption::Promiscuous(_) | PortOption::Gone(_) => false,
     };

@@ -87,6 +87,7 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         packets: totals.packets,
         copies: totals.copies(plan),
         departed: totals.departed.entry(),
+        kept_devices: Vec::new(),
         latency_ns: totals.latency(plan).latency(tsc_hz()),
         filter_engine: plan.filter_engine(),
         events,

@@ -19,6 +19,8 @@ pub struct PortState {
     pub link: Link,
     /// The device is gone.
     pub is_gone: bool,
+    /// The reason why it has no device, where it has none.
+    pub closed: Option<String>,
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
@@ -39,6 +41,8 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         cut: Longest::of(&port.devargs).map(|_| totals.cut),
         device: port.devargs.to_string(),
         driver_name: state.driver_name,
+        stopped: port.is_stopped,
+        closed: state.closed,
         link_up: state.link.is_up,
         gone: state.is_gone,
         speed_mbps: state.link.speed_mbps,
@@ -47,6 +51,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         replay: state.replay,
         clock: state.clock,
         terminate: state.terminate,
+        answers: None,
     }
 }
 

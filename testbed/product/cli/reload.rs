@@ -66,6 +66,40 @@ fn plan(lab: &Lab) -> Value {
 }
 
 #[test]
+fn a_file_that_has_a_port_otherwise_is_loaded_with_the_word_interrupt_alone() {
+    let lab = Lab::new();
+    const RULE: &str = "rule create 10 from in to t,u\n";
+    file(&lab, RULE);
+    let started = start(&lab);
+    let before = plan(&lab);
+    lab.write("test.pipe", format!("{HEAD}{RULE}").replace("net_null0\n", "net_null0 rxd 512\n"));
+    for line in ["reload", "reload dry-run"] {
+        let refused = run(&lab, line)["error"].to_string();
+        assert!(refused.contains("`reload FILE interrupt`"), "{refused}");
+    }
+    assert_eq!(plan(&lab), before);
+    let dry = run(&lab, "reload dry-run interrupt")["result"]["objects"].clone();
+    let receipt = run(&lab, "reload interrupt")["result"].clone();
+    assert_eq!(receipt["objects"], dry);
+    assert_eq!(receipt["objects"]["ports"]["recreated"], json!(["in"]));
+    assert_eq!(receipt["objects"]["ports"]["changed"], json!([]));
+    assert_eq!(receipt["lost"]["by_port"], json!({ "in": 0 }));
+    // whoever goes back wants what there was
+    let back = run(&lab, "rollback")["result"].clone();
+    assert_eq!(back["objects"]["ports"]["recreated"], json!(["in"]));
+    assert_eq!(plan(&lab)["sha256"], before["sha256"]);
+    // what waits to be confirmed goes back by itself
+    assert_eq!(run(&lab, "reload interrupt confirm 100ms")["result"]["result"], "done");
+    let begun = Instant::now();
+    while plan(&lab)["sha256"] != before["sha256"] {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run(&lab, "quit");
+    lab.end(started).balanced();
+}
+
+#[test]
 fn a_file_takes_the_place_of_the_running_plan_and_the_receipt_says_what_became_of_each_object() {
     let lab = Lab::new();
     file(

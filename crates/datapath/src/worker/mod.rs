@@ -437,6 +437,10 @@ impl Worker {
                 }
             }
             self.handed_before += setup.change_intakes(&mut self.intakes);
+            if self.phase.get() == Phase::Running {
+                // those of ports that were stopped
+                self.intakes.iter_mut().for_each(Intake::resume);
+            }
             self.is_in_step = self.intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1;
             setup.change_outlets(&mut self.outlets);
             setup.change_uses(&mut self.uses);
@@ -514,7 +518,9 @@ impl Worker {
                 let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port].needs_copies);
                 limit = intake.room(limit, &self.outlets, &self.live, maker);
                 if limit == 0 {
-                    if intake.is_flat_out() {
+                    if intake.is_stopped {
+                        is_full = false;
+                    } else if intake.is_flat_out() {
                         (is_full, held) = (false, Held::Stay);
                     }
                     continue;
@@ -661,6 +667,7 @@ impl Worker {
                 &mut buffers.burst,
                 &mut buffers.linear,
                 is_stamped.then_some(&mut buffers.stamps),
+                intake.local_frames.as_deref(),
             );
         }
         (all, is_stamped)
@@ -688,7 +695,12 @@ impl Worker {
                 buffers.flows.take_outer(endpoint.outer());
             }
             if let Some(local_frames) = &intake.local_frames {
-                own = local_frames.punt(&frames, &self.counters.ports[intake.port]);
+                let port = &self.counters.ports[intake.port];
+                // the end of tunnels has offered what came in none
+                own = match intake.endpoint {
+                    Some(_) => local_frames.take_heartbeats(&frames, port),
+                    None => local_frames.punt(&frames, port),
+                };
                 all -= own;
             }
         }
@@ -756,6 +768,7 @@ impl Worker {
             let input = &self.plan.inputs[intake.port];
             let limit = self.plan.burst;
             if input.is_bypass
+                && !intake.is_stopped
                 && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;

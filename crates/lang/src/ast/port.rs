@@ -58,6 +58,8 @@ pub enum PortOption {
     Lcores(Vec<u32>),
     Gone(WhenGone),
     Terminate(Terminate),
+    /// A port that runs may be taken down and set up again for what is said beside it. It is no part of the port.
+    Interrupt,
 }
 
 /// `terminate`: the inner frame of a tunnel that ends here becomes the packet.

@@ -76,6 +76,7 @@ impl Print for PortOption {
             PortOption::Lcores(list) => line.word("lcores").word(lcores(list)),
             PortOption::Gone(when) => line.word("gone").word(when),
             PortOption::Terminate(terminate) => line.print(terminate),
+            PortOption::Interrupt => line.word("interrupt"),
         };
     }
 }
