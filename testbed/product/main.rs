@@ -17,6 +17,8 @@ mod guide;
 mod lcores;
 /// Ports, tools, groups and wires that come and go while packets flow.
 mod live;
+/// A simulated NIC: its times, hashes and tags, and the work that it is asked for.
+mod nic;
 /// The account at full speed, on `net_null`.
 mod null;
 /// Each tool's capture, by `tcpdump -r` and models.
