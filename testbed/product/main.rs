@@ -25,6 +25,8 @@ mod null;
 mod pcap;
 /// The files in `pipelines/` and the README's example.
 mod pipelines;
+/// Whole files, drawn at random, that take each other's place while packets flow.
+mod reloads;
 /// Every place where a start can fail.
 mod start;
 /// Packets with their own times: captures as ports and tools, merging, replays, tunnels that end.
