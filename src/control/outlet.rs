@@ -131,6 +131,11 @@ impl Outlet {
         self.0.lock().bytes < self.0.most_bytes / 2
     }
 
+    /// Returns whether the stream has failed: nobody reads any more.
+    pub fn has_failed(&self) -> bool {
+        self.0.lock().failure.is_some()
+    }
+
     /// Takes the failure of the stream, once.
     pub fn failure(&self) -> Option<String> {
         let mut state = self.0.lock();

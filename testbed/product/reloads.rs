@@ -47,20 +47,33 @@ impl Client {
         Self(BufReader::new(stream))
     }
 
-    fn call(&mut self, method: &str, params: &Value) -> Value {
+    fn answer(&mut self, method: &str, params: &Value) -> Value {
         let request = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
         writeln!(self.0.get_mut(), "{request}").expect("a broker that reads");
         let mut line = String::new();
         self.0.read_line(&mut line).expect("an answer");
-        let mut answer: Value = serde_json::from_str(&line).expect("JSON");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Value {
+        let mut answer = self.answer(method, params);
         assert!(answer["result"].is_object(), "{method} {params}: {answer}");
         answer["result"].take()
     }
 
-    /// Has a file take the place of the plan in force. Returns the receipt.
-    fn reload(&mut self, lab: &Lab, text: &str) -> Value {
+    /// Has a file take the place of the plan in force. Returns the receipt; `None` where it was refused for want of mbufs, which a port
+    /// that came with shorter queues may be short of: the plan is what it was.
+    fn reload(&mut self, lab: &Lab, text: &str) -> Option<Value> {
         lab.write("next.pipe", text);
-        self.call("run", &json!({ "line": "reload next.pipe interrupt" }))
+        let before = self.plan();
+        let mut answer = self.answer("run", &json!({ "line": "reload next.pipe interrupt" }));
+        let error = answer["error"]["message"].as_str().unwrap_or_default();
+        if error.contains("its mempool has room for") {
+            assert_eq!(self.plan(), before, "{error}");
+            return None;
+        }
+        assert!(answer["result"].is_object(), "{answer}\n{text}");
+        Some(answer["result"].take())
     }
 
     fn plan(&mut self) -> Value {
@@ -214,7 +227,7 @@ fn random_reloads(what: &str, head: &str) {
     let (mut receipts, mut held_before, base) = (Vec::new(), None, client.plan()["sha256"].clone());
     for index in 0..count {
         let text = drawn(&mut draw, head, loops);
-        let receipt = client.reload(&lab, &text);
+        let Some(receipt) = client.reload(&lab, &text) else { continue };
         assert_nothing_lost(&receipt, &text);
         // what is there is what the file says
         for (what, word) in
@@ -227,14 +240,24 @@ fn random_reloads(what: &str, head: &str) {
             there.sort_unstable();
             assert_eq!(there, said, "{text}");
         }
+        // nor has anything been lost since
+        let tools = client.call("get", &json!({ "what": "tools" }));
+        for tool in ["keep", "there", "back"] {
+            let copies = &tools[tool];
+            assert_eq!(
+                number(copies, "dropped/congested"),
+                0,
+                "{tool} after {index}: {copies}\n{receipt}\n{text}"
+            );
+        }
         receipts.push(receipt);
-        if index == count / 4 {
-            receipts.push(client.reload(&lab, &first));
+        if held_before.is_none() && index >= count / 4 {
+            receipts.extend(client.reload(&lab, &first));
             held_before = Some(held(&started));
         }
     }
     // back to the plan of the start, with all that it had and nothing more
-    receipts.push(client.reload(&lab, &first));
+    receipts.extend(client.reload(&lab, &first));
     assert_eq!(client.plan()["sha256"], base);
     let (before, after) = (held_before.expect("a quarter was passed"), held(&started));
     println!("{what}: kB, threads, files {before:?} after a quarter of all, {after:?} after all");
@@ -243,6 +266,8 @@ fn random_reloads(what: &str, head: &str) {
     let most = (EAL_MIB * 1024).max(before[0]) + 200_000;
     assert!(after[0] < most, "{before:?} {after:?}");
     report(what, &receipts);
+    println!("{what}: {} were taken up, the others refused for want of mbufs", receipts.len());
+    assert!(receipts.len() as u64 > count / 2);
 
     let sent: Vec<Vec<u8>> = (0..loops).flat_map(|_| once.iter().cloned()).collect();
     lab.until("all packets", |line| {

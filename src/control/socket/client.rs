@@ -57,6 +57,11 @@ impl Client {
         Ok((Self { caller: Mutex::new(caller), stream, outlet, inbox, taken }, reader))
     }
 
+    /// Returns whether it reads no answers any more: what it has asked for is carried out, and nobody waits for it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.outlet.has_failed()
+    }
+
     pub(super) fn caller(&self) -> Caller {
         self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -35,6 +35,8 @@ pub const MOST_LINE_BYTES: usize = 1 << 20;
 
 /// Programs that may be connected at once.
 pub const MOST_CLIENTS: usize = 64;
+/// Programs that went away before all that they had asked for was carried out.
+const MOST_GONE: usize = 4 * MOST_CLIENTS;
 /// Time between two tries to accept where the system has no file or no memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -159,7 +161,11 @@ impl Shared {
     }
 
     fn welcome(self: &Arc<Self>, stream: UnixStream) {
-        if self.clients().len() >= MOST_CLIENTS {
+        let (all, gone) = {
+            let clients = self.clients();
+            (clients.len(), clients.values().filter(|client| client.is_gone()).count())
+        };
+        if all - gone >= MOST_CLIENTS || gone >= MOST_GONE {
             return client::turn_away(
                 &stream,
                 &format!("{MOST_CLIENTS} clients are connected already; try again later"),
