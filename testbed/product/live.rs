@@ -31,7 +31,7 @@ fn by_flow(datagrams: &[Vec<u8>]) -> BTreeMap<u8, Vec<u32>> {
 }
 
 /// All that was sent is there, each flow in its order; `is_in_order` demands that all of it is.
-fn assert_kept(kept: &[Vec<u8>], sent: &[Vec<u8>], is_in_order: bool) {
+pub(crate) fn assert_kept(kept: &[Vec<u8>], sent: &[Vec<u8>], is_in_order: bool) {
     if is_in_order {
         assert_same("what was kept", kept, sent);
     }

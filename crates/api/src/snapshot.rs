@@ -319,7 +319,7 @@ pub struct ClockState {
     /// Real time at tick 0, of the counter that is fitted: the NIC's, or the time-stamp counter.
     pub offset_ns: Option<i64>,
     pub ns_per_tick: Option<f64>,
-    /// How far times may be from the system's.
+    /// How far times may be from the system's, now: more than at the last reading.
     pub error_ns: Option<u64>,
     pub readings: u64,
     pub rejected: u64,

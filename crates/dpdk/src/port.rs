@@ -143,7 +143,11 @@ impl Port {
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.0.id.0) };
         }
-        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
+        // the offload is never asked for; NICs are known that were told so by others, such as the host of a virtual function
+        // SAFETY: this reads a constant.
+        let may_strip_tags = self.0.info.rx_offloads & unsafe { dpdk_sys::tl_rx_offload_vlan_strip() } != 0;
+        let rxqs = (0..config.rx_queues)
+            .map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue), may_strip_tags));
         let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;
         let txqs = (0..config.tx_queues)
             .map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares, config.written_len));

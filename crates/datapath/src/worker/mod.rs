@@ -712,7 +712,7 @@ impl Worker {
             buffers.burst.lens(&mut buffers.lens);
         }
         // until a clock is fitted, its times are no ones to go by
-        let are_own = input.needs_time && intake.has_times() && !buffers.stamps.degraded;
+        let are_own = input.needs_time && intake.has_times() && !(all - buffers.stamps.degraded).is_empty();
         let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
         let times = if are_own { Times::each(&buffers.stamps.ns) } else { Times::one(&polled_ns) };
         if input.notes_time && !all.is_empty() {
