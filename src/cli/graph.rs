@@ -1,7 +1,7 @@
 //! `tapline graph FILE`: draw a pipeline file; start nothing.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::output::{print, tell_line};
@@ -56,6 +56,15 @@ impl Format {
     }
 }
 
+impl Args {
+    /// Returns whether the picture would take the place of the statistics.
+    fn is_written_over(&self) -> bool {
+        let real = |path: &PathBuf| path.canonicalize().ok();
+        let output = self.output.as_ref().and_then(real);
+        output.is_some() && output == self.stats.as_ref().and_then(real)
+    }
+}
+
 pub fn run(args: &Args) -> Status {
     let format = match (args.format, &args.output) {
         (Some(format), _) => format,
@@ -71,6 +80,10 @@ pub fn run(args: &Args) -> Status {
             }
         },
     };
+    if args.is_written_over() {
+        tell_line("error: -o and --stats name the same file; expected a file of its own for the picture");
+        return Status::Refused;
+    }
     let outputs = args.output.iter().map(|path| ("-o", path.clone())).collect();
     let plan = Signals::handle().and_then(|signals| load(&args.source, outputs, &signals, || {}));
     let plan = match plan {
@@ -134,26 +147,23 @@ fn count(graph: &mut Graph, path: &Path) -> Result<(), Status> {
     Ok(())
 }
 
-/// Returns the last whole line of a file that is not empty.
+/// Returns the last whole line of a file that is not empty. Of a long file only the end is read.
 fn last_line(path: &Path) -> io::Result<String> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let (mut line, mut last) = (Vec::new(), Vec::new());
-    loop {
-        line.clear();
-        let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-        if length as u64 == LONGEST_LINE {
-            return Err(io::Error::other("a line is longer than 64 MiB"));
-        }
-        if length == 0 {
-            break;
-        }
-        // a run that goes on may be writing the last one
-        if line.last() == Some(&b'\n') && line.len() > 1 || last.is_empty() {
-            std::mem::swap(&mut line, &mut last);
-        }
+    let mut file = File::open(path)?;
+    let there = file.metadata()?;
+    if there.is_file() {
+        file.seek(SeekFrom::Start(there.len().saturating_sub(LONGEST_LINE)))?;
     }
-    if last.is_empty() {
+    let mut bytes = Vec::new();
+    file.take(LONGEST_LINE).read_to_end(&mut bytes)?;
+    let (whole, begun) = match bytes.iter().rposition(|&byte| byte == b'\n') {
+        Some(end) => bytes.split_at(end + 1),
+        None => (&[][..], &bytes[..]),
+    };
+    // a run that goes on may be writing one more
+    let line = whole.split(|&byte| byte == b'\n').rev().find(|line| !line.is_empty()).unwrap_or(begun);
+    if line.is_empty() {
         return Err(io::Error::other("it is empty"));
     }
-    String::from_utf8(last).map_err(io::Error::other)
+    String::from_utf8(line.to_vec()).map_err(io::Error::other)
 }

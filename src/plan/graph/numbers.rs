@@ -14,6 +14,11 @@ fn happened(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'sta
     counts.filter(|(_, count)| *count > 0).collect()
 }
 
+/// Adds counts, if all are known. The most stands for what is more: a file may say any number.
+fn sum(counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    counts.into_iter().try_fold(0u64, |sum, count| Some(sum.saturating_add(count?)))
+}
+
 fn dropped(dropped: &Dropped) -> BTreeMap<&'static str, u64> {
     happened(DropReason::ALL.into_iter().map(|reason| (reason.word(), dropped.get(reason))))
 }
@@ -63,12 +68,13 @@ impl Graph {
                 let end = snapshot.ports.get(&node.name)?.terminate.as_ref()?;
                 let refused = Refusal::ALL.into_iter().zip(end.refused.0);
                 let refused = happened(refused.map(|(reason, count)| (reason.word(), count)));
-                counts(end.terminated + refused.values().sum::<u64>(), refused)
+                let packets = sum(refused.values().copied().map(Some))
+                    .map(|lost| end.terminated.saturating_add(lost));
+                counts(packets.unwrap_or_default(), refused)
             }
             Kind::Rule => {
                 let matched = |rule: &u32| Some(snapshot.rules.get(&rule.to_string())?.matched);
-                let matched: Option<u64> = node.rules.iter().map(matched).sum();
-                counts(matched?, BTreeMap::new())
+                counts(sum(node.rules.iter().map(matched))?, BTreeMap::new())
             }
             Kind::Group => {
                 let group = snapshot.groups.get(&node.name)?;
@@ -105,7 +111,7 @@ impl Graph {
         for node in 0..self.nodes.len() {
             if self.nodes[node].layer == layer {
                 let handed = self.edges.iter().filter(|edge| edge.from == node);
-                self.nodes[node].counts.packets = handed.map(|edge| edge.counts.packets).sum();
+                self.nodes[node].counts.packets = sum(handed.map(|edge| edge.counts.packets));
             }
         }
     }

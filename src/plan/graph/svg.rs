@@ -142,11 +142,11 @@ impl Graph {
 
     fn draw_edge(&self, edge: &Edge, out: &mut String) {
         let (from, to) = (&self.nodes[edge.from], &self.nodes[edge.to]);
-        let lossy = if edge.counts.lost() > 0 { " lossy" } else { "" };
+        let lossy = if edge.counts.is_lossy() { " lossy" } else { "" };
         let (end, at) = edge.points.last().copied().unwrap_or_default();
         let mut says = format!("{} {} to {} {}", from.kind.word(), from.name, to.kind.word(), to.name);
         edge.counts.packets.iter().for_each(|packets| says += &format!(": {packets} packets"));
-        if edge.counts.lost() > 0 {
+        if edge.counts.is_lossy() {
             says += &format!(", dropped {}", lost(&edge.counts));
         }
         // beside the curve, which comes from above or from below
@@ -190,7 +190,7 @@ fn draw_node(node: &Node, out: &mut String) {
     let off = if node.is_off { " off" } else { "" };
     let mut says = format!("{kind} {}: {}", node.name, node.says.join("; "));
     counts.packets.iter().for_each(|packets| says += &format!("; {packets} packets"));
-    if counts.lost() > 0 {
+    if counts.is_lossy() {
         says += &format!(", dropped {}", lost(counts));
     }
     let (left, right) = (x + PADDING, x + w - PADDING);
@@ -212,7 +212,7 @@ fn draw_node(node: &Node, out: &mut String) {
         let _ = write!(out, "<text x=\"{left}\" y=\"{below}\">{}</text>", escaped(line));
         below += LINE_HEIGHT;
     }
-    let lost = if counts.lost() > 0 { format!("dropped {}", lost(counts)) } else { String::new() };
+    let lost = if counts.is_lossy() { format!("dropped {}", lost(counts)) } else { String::new() };
     let lost = super::widths::LINES.cut(&lost, w - 2 * PADDING);
     let _ = writeln!(
         out,

@@ -29,7 +29,7 @@ fn lines_of(node: &Node) -> Vec<String> {
     let mut lines = vec![format!("{} {}", node.kind.word(), node.name)];
     lines.extend(node.lines.iter().cloned());
     node.counts.packets.iter().for_each(|packets| lines.push(format!("{packets} packets")));
-    if node.counts.lost() > 0 {
+    if node.counts.is_lossy() {
         lines.push(format!("dropped {}", lost(&node.counts)));
     }
     lines
@@ -88,7 +88,7 @@ impl Graph {
             let [from, to] =
                 [edge.from, edge.to].map(|node| quoted(std::slice::from_ref(&self.nodes[node].id)));
             let red =
-                if edge.counts.lost() > 0 { ", color=\"#c8102e\", fontcolor=\"#c8102e\"" } else { "" };
+                if edge.counts.is_lossy() { ", color=\"#c8102e\", fontcolor=\"#c8102e\"" } else { "" };
             let _ = writeln!(out, "  {from} -> {to} [label={}{red}];", quoted(&label_of(edge)));
         }
         out + "}\n"
@@ -116,7 +116,7 @@ impl Graph {
                 if label.is_empty() { label.concat() } else { format!("|{}|", mermaid_quoted(&label)) };
             let _ = writeln!(out, "n{} -->{label} n{}", edge.from, edge.to);
         }
-        let lossy = self.edges.iter().enumerate().filter(|(_, edge)| edge.counts.lost() > 0);
+        let lossy = self.edges.iter().enumerate().filter(|(_, edge)| edge.counts.is_lossy());
         lossy.for_each(|(index, _)| out += &format!("linkStyle {index} stroke:#c8102e\n"));
         let letters = out.chars().count();
         if letters >= MERMAID_LETTERS { Err(MermaidError::Letters(letters)) } else { Ok(out) }

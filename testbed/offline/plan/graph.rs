@@ -442,6 +442,8 @@ fn the_program_writes_the_form_that_is_asked_for() {
     assert_eq!((status, said.contains(".svg, .dot, .mmd or .json")), (Some(2), true), "{said}");
     let (status, _, said) = run(&["-o", "no/such/folder.svg"]);
     assert!(status != Some(0) && said.contains("no/such/folder.svg"), "{said}");
+    let (status, _, said) = run(&["-o", "test.pipe", "--format", "svg"]);
+    assert!(status == Some(2) && read("test.pipe") == many(70), "{said}");
     std::fs::write(at("bad.pipe"), "tool create a discard\nrule create 1 from nowhere to a\n")
         .expect("a file");
     let (status, printed, said) = program(folder.path(), &["bad.pipe", "-o", "bad.svg"]);
@@ -484,6 +486,10 @@ fn the_program_takes_the_last_whole_line_of_statistics() {
         let (status, printed, said) = program(folder.path(), &[demo, "--stats", "stats"]);
         assert!(status == Some(2) && printed.is_empty() && said.contains(why), "{said}");
     }
+    let (status, _, said) =
+        program(folder.path(), &[demo, "--stats", "stats", "-o", "./stats", "--format", "svg"]);
+    assert!(status == Some(2) && said.contains("the same file"), "{said}");
+    assert_eq!(std::fs::read(at("stats")).expect("a file"), b"\0\n", "what was read is there");
     // of another file
     std::fs::write(at("stats"), line).expect("a file");
     std::fs::write(
