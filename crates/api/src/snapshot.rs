@@ -683,7 +683,7 @@ mod tests {
         for (change, json) in [
             (
                 Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Gone },
-                r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
+                r#"{"time":1.5,"port":"p","from":"up","to":"gone"}"#,
             ),
             (
                 Change::Tool {
