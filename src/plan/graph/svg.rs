@@ -98,7 +98,7 @@ impl Graph {
         let (width, height) = (self.width, self.height);
         let title = escaped(&self.title);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tapline-graph\" role=\"img\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tapline-graph\" role=\"graphics-document document\" \
              aria-labelledby=\"tapline-graph-title tapline-graph-desc\" \
              width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n\
              <title id=\"tapline-graph-title\">Pipeline {title}</title>\n\

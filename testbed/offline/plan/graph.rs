@@ -213,7 +213,7 @@ root = ET.parse(sys.argv[1]).getroot()
 ns = '{http://www.w3.org/2000/svg}'
 ids = [e.get('id') for e in root.iter() if e.get('id')]
 assert len(ids) == len(set(ids)), 'an id is used twice'
-assert root.get('role') == 'img'
+assert root.get('role').split() == ['graphics-document', 'document']
 assert all(name in ids for name in root.get('aria-labelledby').split())
 for g in root.iter(ns + 'g'):
     assert g.find(ns + 'title').text, g.get('id')
