@@ -23,6 +23,8 @@ enum Command {
     Run(cli::run::Args),
     /// Check a pipeline file; start nothing
     Check(cli::check::Args),
+    /// Draw a pipeline file; start nothing
+    Graph(cli::graph::Args),
     /// Send commands to a running broker
     Ctl(cli::ctl::Args),
     /// Check an audit log
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let status: Status = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Graph(args) => cli::graph::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Filter(args) => return filter(&args),

@@ -13,6 +13,8 @@ pub mod ctl;
 mod editor;
 /// `tapline filter`.
 pub mod filter;
+/// `tapline graph`.
+pub mod graph;
 /// Writes what a command says.
 pub mod output;
 /// The prompt of `tapline run -i`.

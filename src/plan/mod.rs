@@ -16,6 +16,8 @@ pub mod devargs;
 pub mod diff;
 /// Lists what is read and written, in one table.
 mod files;
+/// The picture of a plan.
+pub mod graph;
 /// Names a text of commands.
 pub mod identity;
 /// Warns of interfaces that are shared, or not there.

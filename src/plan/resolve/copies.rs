@@ -255,7 +255,8 @@ impl<'a> Resolver<'a> {
             }
             ast::tool::Transport::Vxlan { vni, .. } => format!("vxlan {}", vni.value),
             ast::tool::Transport::Geneve { vni, .. } => format!("geneve {}", vni.value),
-            ast::tool::Transport::Gre { key, .. } => format!("gre {:?}", key.as_ref().map(|key| key.value)),
+            ast::tool::Transport::Gre { key: Some(key), .. } => format!("gre {}", key.value),
+            ast::tool::Transport::Gre { key: None, .. } => "gre".to_owned(),
             ast::tool::Transport::Local | ast::tool::Transport::Rspan { .. } => String::new(),
         };
         TunnelPlan {

@@ -4,6 +4,8 @@
 mod diff;
 /// What the prompt says of itself before `start`.
 mod draft;
+/// The picture of a plan: its geometry, and its forms by the programs that read them.
+mod graph;
 /// Pipelines of what the language has, and what one object less, more or different makes of them.
 mod pipelines;
 /// What is printed of a pipeline makes its plan.
