@@ -25,6 +25,8 @@ enum Command {
     Check(cli::check::Args),
     /// Send commands to a running broker
     Ctl(cli::ctl::Args),
+    /// Say what a pipeline file does with each packet of a capture, and why
+    Explain(cli::explain::Args),
     /// Check an audit log
     Audit(cli::audit::Args),
     /// Select packets of a capture file, with tcpdump's meaning
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
+        Command::Explain(args) => cli::explain::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),

@@ -11,6 +11,8 @@ pub mod check;
 pub mod ctl;
 /// Lines that are typed at a terminal.
 mod editor;
+/// `tapline explain`.
+pub mod explain;
 /// `tapline filter`.
 pub mod filter;
 /// `help` at a prompt.
@@ -75,9 +77,19 @@ fn load(
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
 ) -> Result<(Parsed, Plan), Status> {
+    load_in(source, outputs, signals, Surroundings::system)
+}
+
+/// As [`load`], in these surroundings.
+fn load_in(
+    source: &SourceArgs,
+    outputs: Vec<(&'static str, PathBuf)>,
+    signals: &Signals,
+    surroundings: fn() -> Surroundings,
+) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
-        let surroundings = Surroundings::system();
+        let surroundings = surroundings();
         let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
         let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)

@@ -64,7 +64,8 @@ impl RingTimes {
         (stamps.quality, stamps.degraded) = self.clock.read();
     }
 
-    fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
+    /// Writes the times of a burst that goes into a ring.
+    pub fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
         burst.write_stamps(self.place, &stamps.ns);
         self.clock.write(stamps.quality, stamps.degraded);
     }
