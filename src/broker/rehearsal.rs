@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::Error;
 use super::clocks::Clocks;
 use super::start::copies::maker_without_ports;
 use super::start::rules::state_of;
 use super::watch::Watch;
-use super::Error;
 use crate::plan::Plan;
 use crate::report::events::Events;
 use std::num::NonZeroU32;

@@ -124,11 +124,14 @@ fn explain(args: &Args, signals: &Signals) -> Result<(), Failure> {
     let refused = |text: String| Failure(Status::Refused, text);
     let expression = args.expression.as_deref().map(compile).transpose();
     let expression = expression.map_err(|error| refused(format!("--match: {error}")))?;
-    let (parsed, plan) =
-        load_in(&args.source, Vec::new(), signals, surroundings).map_err(|status| Failure(status, String::new()))?;
+    let (parsed, plan) = load_in(&args.source, Vec::new(), signals, surroundings)
+        .map_err(|status| Failure(status, String::new()))?;
     let question = question(args, &plan)?;
     let mut capture = Capture::open(&args.input, &plan, args.from.as_deref())?;
-    let mut out = Out { args, written: args.write.as_ref().map(|path| Written::create(path, args, &plan)).transpose()? };
+    let mut out = Out {
+        args,
+        written: args.write.as_ref().map(|path| Written::create(path, args, &plan)).transpose()?,
+    };
     let plan = Arc::new(plan);
     let failed = |error: crate::broker::Error| Failure(Status::Failed, error.to_string());
     let eal = rehearsal::eal(1).map_err(failed)?;
@@ -205,7 +208,9 @@ fn answer(
             let (burst, behind) = rest.split_at(explainer.fitting(rest).min(MAX_BURST));
             let is_wanted = |packet: &Packet<'_>| {
                 let is_in_range = (first..=last).contains(&packet.number);
-                !args.summary && is_in_range && expression.is_none_or(|program| program.matches(&packet.frame))
+                !args.summary
+                    && is_in_range
+                    && expression.is_none_or(|program| program.matches(&packet.frame))
             };
             let wanted: Selection = (0..burst.len()).filter(|&index| is_wanted(&burst[index])).collect();
             explainer.judge(port, burst, wanted, question, |answer| {
@@ -240,15 +245,21 @@ impl Written {
         let failed = |error: io::Error| Failure(Status::Failed, format!("{shown}: {error}"));
         let input = File::open(&args.input).and_then(|file| file.metadata());
         let input = input.ok().and_then(|there| target_of_open(&there));
-        if matches!((&input, System.target(path)), (Some(Target::Present { .. }), target) if target == input) {
-            return Err(Failure(Status::Refused, format!("--write {shown}: that is the capture that is read")));
+        if matches!((&input, System.target(path)), (Some(Target::Present { .. }), target) if target == input)
+        {
+            return Err(Failure(
+                Status::Refused,
+                format!("--write {shown}: that is the capture that is read"),
+            ));
         }
         let file = File::create(path).map_err(failed)?;
         let mut writer = Writer::pcapng(file, ByteOrder::NATIVE).map_err(failed)?;
         let interfaces: Result<ById<PortId, InterfaceId>, io::Error> = plan
             .ports
             .iter()
-            .map(|port| writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(port.name.clone()))))
+            .map(|port| {
+                writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(port.name.clone())))
+            })
             .collect();
         Ok(Self { interfaces: interfaces.map_err(failed)?, path: shown, writer })
     }

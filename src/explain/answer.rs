@@ -70,6 +70,8 @@ pub struct RulePart {
     /// Where the text creates it.
     pub file: String,
     pub line: usize,
+    /// The conditions as they were written.
+    pub words: String,
     pub result: RuleResult,
     /// The rule that took the packet away from this one.
     pub by: Option<u32>,

@@ -108,17 +108,22 @@ impl Capture {
         let way = match (from, &all[..]) {
             (Some(name), _) => {
                 let port = plan.ports.entries().find(|(_, port)| port.name == name);
-                let known: Vec<PortId> = if all.is_empty() { plan.ports.ids().collect() } else { all.clone() };
-                let unknown = || format!("--from {name}: there is no such port; there are {}", names(plan, &known));
+                let known: Vec<PortId> =
+                    if all.is_empty() { plan.ports.ids().collect() } else { all.clone() };
+                let unknown =
+                    || format!("--from {name}: there is no such port; there are {}", names(plan, &known));
                 Way::One(port.map(|(id, _)| id).ok_or_else(|| CaptureError::Port(unknown()))?)
             }
             (None, []) => {
-                return Err(CaptureError::Port("no rule takes packets from a port that receives".to_owned()));
+                return Err(CaptureError::Port(
+                    "no rule takes packets from a port that receives".to_owned(),
+                ));
             }
             (None, [only]) => Way::One(*only),
             (None, all) => Way::ByName(all.iter().map(|&id| (plan.ports[id].name.clone(), id)).collect()),
         };
-        let shown = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+        let shown =
+            if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
         let file = match path == Path::new("-") {
             true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
             false => File::open(path),
@@ -145,16 +150,25 @@ impl Capture {
                 Way::One(port) => *port,
                 Way::ByName(ports) => {
                     let port = interface.name.as_ref().and_then(|name| ports.get(name));
-                    *port.ok_or_else(|| CaptureError::Port(unnamed(path, *numbered, &interface.name, plan, ports)))?
+                    *port.ok_or_else(|| {
+                        CaptureError::Port(unnamed(path, *numbered, &interface.name, plan, ports))
+                    })?
                 }
             };
             let (number, time_ns) = (*numbered, record.time_ns);
             if interface.link_type == LinkType::ETHERNET {
                 let (bytes, original_len) = (Cow::Borrowed(record.bytes), record.original_len);
                 batch.taken.push(Taken { number, time_ns, port, bytes, original_len });
-            } else if let Some(frame) = to_ethernet(interface.link_type, record.bytes, record.original_len) {
+            } else if let Some(frame) = to_ethernet(interface.link_type, record.bytes, record.original_len)
+            {
                 let bytes = Cow::Owned([&frame.header()[..], frame.payload()].concat());
-                batch.taken.push(Taken { number, time_ns, port, bytes, original_len: frame.original_len() });
+                batch.taken.push(Taken {
+                    number,
+                    time_ns,
+                    port,
+                    bytes,
+                    original_len: frame.original_len(),
+                });
             } else {
                 batch.passed_over.push(number);
             }

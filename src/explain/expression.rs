@@ -56,9 +56,52 @@ impl Formula {
 
 /// Words that stand for themselves: a single other word is an identifier, which takes the qualifiers of the primitive before.
 const ALONE: &[&str] = &[
-    "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "igmp", "igrp", "pim", "ah", "esp", "vrrp", "carp", "atalk",
-    "aarp", "decnet", "iso", "stp", "ipx", "netbeui", "sca", "lat", "moprc", "mopdl", "vlan", "mpls", "pppoed", "pppoes", "geneve",
-    "vxlan", "broadcast", "multicast", "clnp", "esis", "isis", "llc", "l1", "l2", "iih", "lsp", "snp", "csnp", "psnp",
+    "ip",
+    "ip6",
+    "arp",
+    "rarp",
+    "tcp",
+    "udp",
+    "sctp",
+    "icmp",
+    "icmp6",
+    "igmp",
+    "igrp",
+    "pim",
+    "ah",
+    "esp",
+    "vrrp",
+    "carp",
+    "atalk",
+    "aarp",
+    "decnet",
+    "iso",
+    "stp",
+    "ipx",
+    "netbeui",
+    "sca",
+    "lat",
+    "moprc",
+    "mopdl",
+    "vlan",
+    "mpls",
+    "pppoed",
+    "pppoes",
+    "geneve",
+    "vxlan",
+    "broadcast",
+    "multicast",
+    "clnp",
+    "esis",
+    "isis",
+    "llc",
+    "l1",
+    "l2",
+    "iih",
+    "lsp",
+    "snp",
+    "csnp",
+    "psnp",
 ];
 
 /// Words that move what later primitives look at.
@@ -106,11 +149,14 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
                 }
             }
             '!' => Token::Not,
-            '+' | '*' | '/' | '%' | '&' | '|' | '^' | '=' | '<' | '>' => Token::Operator(letter.to_string()),
+            '+' | '*' | '/' | '%' | '&' | '|' | '^' | '=' | '<' | '>' => {
+                Token::Operator(letter.to_string())
+            }
             // a range of ports and names with hyphens are one word
             '-' => Token::Operator("-".to_owned()),
             _ => {
-                let is_in = |&&letter: &&char| !letter.is_whitespace() && !"()[]!+*%&|^=<>".contains(letter);
+                let is_in =
+                    |&&letter: &&char| !letter.is_whitespace() && !"()[]!+*%&|^=<>".contains(letter);
                 let len = letters[at..].iter().take_while(is_in).count().max(1);
                 let word: String = letters[at..at + len].iter().collect();
                 at += len - 1;
@@ -138,8 +184,13 @@ pub struct Expression {
 impl Expression {
     /// Takes an expression apart; `None` where it is not understood.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parser =
-            Parser { tokens: tokens(text)?, at: 0, primitives: Vec::new(), qualifiers: Vec::new(), moved: Vec::new() };
+        let mut parser = Parser {
+            tokens: tokens(text)?,
+            at: 0,
+            primitives: Vec::new(),
+            qualifiers: Vec::new(),
+            moved: Vec::new(),
+        };
         let formula = parser.joined()?;
         (parser.at == parser.tokens.len()).then_some(Self { primitives: parser.primitives, formula })
     }
@@ -310,7 +361,8 @@ mod tests {
 
     #[test]
     fn and_and_or_have_one_precedence() {
-        let Expression { formula, .. } = Expression::parse("tcp or udp and host 10.0.0.1").expect("an expression");
+        let Expression { formula, .. } =
+            Expression::parse("tcp or udp and host 10.0.0.1").expect("an expression");
         let any = Formula::Any(vec![Formula::Primitive(0), Formula::Primitive(1)]);
         assert_eq!(formula, Formula::All(vec![any, Formula::Primitive(2)]));
     }
@@ -320,8 +372,8 @@ mod tests {
         let changed = |set: u32| -> Vec<bool> {
             values.iter().enumerate().map(|(place, &value)| value ^ (set >> place & 1 == 1)).collect()
         };
-        let flips = (0..1u32 << values.len())
-            .filter(|&set| formula.holds(&changed(set)) != formula.holds(values));
+        let flips =
+            (0..1u32 << values.len()).filter(|&set| formula.holds(&changed(set)) != formula.holds(values));
         flips.map(u32::count_ones).min().map_or(0, |count| count as usize)
     }
 

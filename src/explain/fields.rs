@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
+use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6::Ipv6;
@@ -144,8 +145,12 @@ impl Fields {
             put(&format!("{name}.type"), json!(kind));
             put(&format!("{name}.code"), json!(code));
         }
-        if self.macs.is_some() && self.addresses.is_none() && self.arp_operation.is_none() {
-            put("eth.type", json!(self.ethertype));
+        let is_read = self.addresses.is_some() || self.arp_operation.is_some();
+        let is_plain = self.vlan.is_none() && self.layers.is_empty();
+        if let Some(ethertype) =
+            self.ethertype.filter(|&of| of >= ethernet::TYPE_MIN && is_plain && !is_read)
+        {
+            put("eth.type", json!(ethertype));
         }
         if !self.layers.is_empty() {
             put("layers", json!(self.layers));
@@ -178,8 +183,11 @@ impl Fields {
                 write!(part, " {source} > {destination}").expect("writing to a string");
             }
             if let Some(flags) = self.tcp_flags {
-                let letters =
-                    TCP_FLAGS.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, &letter)| char::from(letter));
+                let letters = TCP_FLAGS
+                    .iter()
+                    .enumerate()
+                    .filter(|(bit, _)| flags >> bit & 1 == 1)
+                    .map(|(_, &letter)| char::from(letter));
                 let letters: String = letters.collect();
                 write!(part, " [{letters}]").expect("writing to a string");
             }

@@ -125,9 +125,8 @@ impl Explainer {
         rehearsal.keep_time(stamps.ns[0]);
         let state = (!wanted.is_empty()).then(|| State::of(rehearsal, plan));
         rehearsal.judge(port, &frames, &stamps, notes, |mut decided, notes| {
-            let wanted = wanted.filter(|packet| {
-                packet < packets.len() && fits(plan, port, notes, packet, question)
-            });
+            let wanted =
+                wanted.filter(|packet| packet < packets.len() && fits(plan, port, notes, packet, question));
             summary.note(plan, port, packets, notes);
             let (mut answers, mut expected): (Vec<(usize, Answer)>, Vec<Expected>) = Default::default();
             if let Some(state) = state.as_ref().filter(|_| !wanted.is_empty()) {

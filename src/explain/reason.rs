@@ -6,7 +6,7 @@
 
 use super::expression::{Expression, Formula};
 use super::fields::Fields;
-use crate::plan::origin::{FilterOrigin, FilterText, RuleOrigin};
+use crate::plan::origin::{FilterOrigin, FilterText, RuleOrigin, layer_words};
 use serde::Serialize;
 use tapline_datapath::classify::{FilterTerm, Matcher, select_term};
 use tapline_datapath::receive::decap::OuterId;
@@ -15,7 +15,7 @@ use tapline_filter::through::{Inside, inside};
 use tapline_filter::{Program, compile};
 use tapline_packet::burst::{Known, Selection};
 use tapline_packet::frame::Frame;
-use tapline_packet::headers::layer::{Layer, LayerSet};
+use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::layers::{Depth, Layers, parse};
 
 /// A condition, and what the packet has in its place.
@@ -168,8 +168,10 @@ impl Condition {
             Condition::Vlans(vlans) => !vlans.select(seen.frames, only).is_empty(),
             Condition::Program { program, through } => matches(program, *through),
             Condition::List { filter } => {
-                let is_listed =
-                    filter.prefixes.as_ref().is_some_and(|set| !(set.select(seen.frames, only) & only).is_empty());
+                let is_listed = filter
+                    .prefixes
+                    .as_ref()
+                    .is_some_and(|set| !(set.select(seen.frames, only) & only).is_empty());
                 is_listed || filter.programs.iter().any(|program| matches(program, filter.through))
             }
             Condition::Term(term) => {
@@ -184,12 +186,7 @@ impl Condition {
             Condition::List { filter } => filter.through,
             Condition::Vlans(_) | Condition::Term(_) => return None,
         };
-        if through == LayerSet::ALL {
-            return Some("any".to_owned());
-        }
-        let words = Layer::ALL.into_iter().filter(|&layer| through.contains(layer)).map(Layer::word);
-        let words: Vec<&str> = words.collect();
-        (!words.is_empty()).then(|| words.join(","))
+        (!through.is_empty()).then(|| layer_words(through))
     }
 
     /// Says what the packet has where a condition, which reads `words`, looks.
@@ -247,7 +244,9 @@ fn value_of(words: &str, frame: &Frame<'_>) -> String {
         None => format!("it is {}", fields.network_name()),
     };
     if has(&["vlan"]) && all.len() <= 3 {
-        return fields.vlan.map_or_else(|| "there is no VLAN tag".to_owned(), |vlan| format!("vlan is {vlan}"));
+        return fields
+            .vlan
+            .map_or_else(|| "there is no VLAN tag".to_owned(), |vlan| format!("vlan is {vlan}"));
     }
     if has(&["len", "less", "greater"]) {
         return format!("length is {}", frame.original_len());

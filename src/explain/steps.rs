@@ -38,10 +38,13 @@ impl Shown {
                 steps.extend(change(edit, &before, draft.front()));
                 before = draft.front().to_vec();
             };
-            let applied = plan.work.edits[id].apply_shown(facts, &mut draft, &mut self.states[id], &mut show);
+            let applied =
+                plan.work.edits[id].apply_shown(facts, &mut draft, &mut self.states[id], &mut show);
             debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");
         }
-        if let Some(Fit::Slice { keep_bytes }) = plan.tools[tool].copy.room.map(|room| room.fit(before.len())) {
+        if let Some(Fit::Slice { keep_bytes }) =
+            plan.tools[tool].copy.room.map(|room| room.fit(before.len()))
+        {
             let cut = before[..keep_bytes.min(before.len())].to_vec();
             steps.extend(change("oversize slice", &before, &cut));
             before = cut;
@@ -84,7 +87,8 @@ mod tests {
         let step = |before: &[u8], after: &[u8]| {
             change("x", before, after).map(|step| (step.at, step.before, step.after, step.length))
         };
-        let of = |at, before: &str, after: &str, length| Some((at, before.to_owned(), after.to_owned(), length));
+        let of =
+            |at, before: &str, after: &str, length| Some((at, before.to_owned(), after.to_owned(), length));
         assert_eq!(step(&[1, 2, 3], &[1, 2, 3]), None);
         assert_eq!(step(&[1, 2, 3, 4], &[1, 9, 8, 4]), of(1, "02 03", "09 08", 4));
         assert_eq!(step(&[1, 2, 3, 4], &[1, 2]), of(2, "03 04", "", 2));

@@ -11,7 +11,7 @@ use super::summary::Summary;
 use super::{Outcome, Packet, Question};
 use crate::broker::rehearsal::Rehearsal;
 use crate::plan::Plan;
-use crate::plan::origin::Origins;
+use crate::plan::origin::{Origins, RuleOrigin};
 use crate::plan::value::RulePlan;
 use tapline_api::words::{DedupAction, DropReason, Refusal};
 use tapline_datapath::copies::facts::CopyFacts;
@@ -154,12 +154,7 @@ impl Teller<'_> {
     }
 
     /// What each rule of the port did with the packet.
-    fn rules(
-        &mut self,
-        frames: &[Frame<'_>],
-        outer: Known<'_, OuterId>,
-        index: usize,
-    ) -> Vec<RulePart> {
+    fn rules(&mut self, frames: &[Frame<'_>], outer: Known<'_, OuterId>, index: usize) -> Vec<RulePart> {
         let plan = Arc::clone(self.plan);
         let steps = &plan.work.inputs[self.port].steps;
         let mut closed_by = None;
@@ -177,13 +172,17 @@ impl Teller<'_> {
             };
             let is_match = !matches!(result, RuleResult::No | RuleResult::Off | RuleResult::NotTried);
             let is_tried = !matches!(result, RuleResult::Off | RuleResult::NotTried);
-            let reason = if is_tried { self.why(id, frames, outer, index, is_match) } else { Reason::default() };
-            let (file, line) = self.place_of(id);
+            let reason =
+                if is_tried { self.why(id, frames, outer, index, is_match) } else { Reason::default() };
+            let origin = self.origins.rules.get(id);
+            let (file, line) =
+                origin.map_or_else(Default::default, |origin| (origin.file.clone(), origin.line));
             let flips = reason.flips.iter().map(|&place| reason.because[place].primitive.clone()).collect();
             parts.push(RulePart {
                 priority: rule.priority,
                 file,
                 line,
+                words: origin.map_or_else(String::new, RuleOrigin::words),
                 result,
                 by: closed_by.filter(|_| result == RuleResult::NotTried),
                 flips,
@@ -205,11 +204,6 @@ impl Teller<'_> {
         parts
     }
 
-    fn place_of(&self, rule: RuleId) -> (String, usize) {
-        let origin = self.origins.rules.get(rule);
-        origin.map_or_else(Default::default, |origin| (origin.file.clone(), origin.line))
-    }
-
     fn why(
         &mut self,
         rule: RuleId,
@@ -220,8 +214,8 @@ impl Teller<'_> {
     ) -> Reason {
         let (plan, origins) = (self.plan, self.origins);
         let Some(origin) = origins.rules.get(rule) else { return Reason::default() };
-        let conditions = self.conditions[rule]
-            .get_or_insert_with(|| Conditions::new(&plan.rules[rule].matcher, origin));
+        let conditions =
+            self.conditions[rule].get_or_insert_with(|| Conditions::new(&plan.rules[rule].matcher, origin));
         conditions.why(&Seen { frames, layers: self.layers.view(), outer }, index, is_match)
     }
 
@@ -251,7 +245,13 @@ impl Teller<'_> {
             let Some(tool) = chosen.tool else {
                 let is_discarded = chosen.placed.is_some_and(|placed| placed.slot == Slot::DISCARD);
                 part.reason = Some(if is_discarded { DISCARDED } else { DropReason::Down.word() });
-                return Expected { packet: index, tool: None, part, drafted: Vec::new(), around: String::new() };
+                return Expected {
+                    packet: index,
+                    tool: None,
+                    part,
+                    drafted: Vec::new(),
+                    around: String::new(),
+                };
             };
             part.tool = plan.tools[tool].name.clone();
             part.reason = self.dropped(tool, index);
@@ -278,7 +278,13 @@ impl Teller<'_> {
         let way = if side == Side::A { "a-to-b" } else { "b-to-a" };
         let name = format!("{}:{way}", self.plan.wires[wire].name);
         let part = CopyPart { is_original: true, ..CopyPart::to(name) };
-        Some(Expected { packet: index, tool: None, part, drafted: frame.bytes().to_vec(), around: String::new() })
+        Some(Expected {
+            packet: index,
+            tool: None,
+            part,
+            drafted: frame.bytes().to_vec(),
+            around: String::new(),
+        })
     }
 
     /// The edits of a rule in its copy of a packet.
@@ -303,7 +309,8 @@ impl Teller<'_> {
 
     /// Why a copy ended before egress, if it did.
     fn dropped(&self, tool: ToolId, index: usize) -> Option<&'static str> {
-        let dropped = self.notes.dropped.iter().find(|(of, _, copies)| *of == tool && copies.contains(index));
+        let dropped =
+            self.notes.dropped.iter().find(|(of, _, copies)| *of == tool && copies.contains(index));
         let unmade = || self.notes.unmade.iter().any(|(of, copies)| *of == tool && copies.contains(index));
         let reason = dropped.map(|(_, reason, _)| *reason);
         reason.or_else(|| unmade().then_some(DropReason::Oversize)).map(DropReason::word)
@@ -374,7 +381,9 @@ fn sample_of(sampling: &Sampling, spec: &SampleSpec, random_seed: u64, index: us
             let position = (place + one_in - skip % one_in) % one_in + 1;
             SamplePart { position: Some(position), ..part(format!("1/{one_in}")) }
         }
-        Draw::Random { one_in } => SamplePart { seed: Some(random_seed), ..part(format!("random 1/{one_in}")) },
+        Draw::Random { one_in } => {
+            SamplePart { seed: Some(random_seed), ..part(format!("random 1/{one_in}")) }
+        }
         Draw::Flow { seed, limit } => SamplePart {
             share: Some(fraction(limit)),
             draw: of_flow(seed),
@@ -436,7 +445,9 @@ pub(super) fn finish(
         }
         let fits = match question.outcome {
             Some(Outcome::Sent) => answer.sent().next().is_some(),
-            Some(Outcome::Dropped(reason)) => answer.copies.iter().any(|copy| copy.reason == Some(reason.word())),
+            Some(Outcome::Dropped(reason)) => {
+                answer.copies.iter().any(|copy| copy.reason == Some(reason.word()))
+            }
             Some(Outcome::Disposition(_)) | None => true,
         };
         if fits {

@@ -22,12 +22,12 @@ pub fn answer(answer: &Answer) -> String {
     if let Some(refusal) = packet.refusal {
         line(&mut out, "tunnel", &format!("in none that ends at {}: {refusal}", packet.port));
     }
-    let width = answer.rules.iter().map(|rule| conditions(rule).chars().count()).max().unwrap_or(0).min(48);
+    let width = answer.rules.iter().map(|rule| rule.words.chars().count()).max().unwrap_or(0).min(60);
     for rule in &answer.rules {
         let text = format!(
             "{:<4} {:<width$}  {}:{}  {}",
             rule.result.word(),
-            conditions(rule),
+            rule.words,
             rule.file,
             rule.line,
             because(rule)
@@ -58,22 +58,6 @@ fn time(time_ns: u64) -> String {
     time.map_or_else(|| time_ns.to_string(), |time| format!("{time:.9}"))
 }
 
-/// The conditions of a rule, as one reads them.
-fn conditions(rule: &RulePart) -> String {
-    let all = rule.because.iter().map(|because| {
-        let through =
-            because.through.as_ref().map_or_else(String::new, |through| format!(" through {through}"));
-        let mark = if because.result { "" } else { "!" };
-        format!("{mark}`{}`{through}", because.primitive)
-    });
-    let all: Vec<String> = all.collect();
-    match (&all[..], rule.result) {
-        ([], RuleResult::Off | RuleResult::NotTried) => String::new(),
-        ([], _) => "all packets".to_owned(),
-        (all, _) => all.join(" "),
-    }
-}
-
 /// Why the rule's result is as it is.
 fn because(rule: &RulePart) -> String {
     let sample = rule.sample.as_ref().map(sample);
@@ -100,9 +84,7 @@ fn because(rule: &RulePart) -> String {
         RuleResult::Limited => "its limit is used up (depends on packets before)".to_owned(),
         RuleResult::SampledOut => format!("{}{before}", sample.unwrap_or_default()),
         RuleResult::Duplicate => "the same packet came before (depends on packets before)".to_owned(),
-        RuleResult::NotTried => {
-            rule.by.map_or_else(String::new, |by| format!("not tried, by {by}"))
-        }
+        RuleResult::NotTried => rule.by.map_or_else(String::new, |by| format!("not tried, by {by}")),
     }
 }
 
@@ -152,7 +134,8 @@ fn copy_lines(out: &mut String, copy: &CopyPart) {
         line(out, "", "addresses are an example: their key is drawn at each start");
     }
     for step in &copy.steps {
-        let text = format!("{}  @{}  {} -> {}  ({} B)", step.edit, step.at, step.before, step.after, step.length);
+        let text =
+            format!("{}  @{}  {} -> {}  ({} B)", step.edit, step.at, step.before, step.after, step.length);
         line(out, "", &text);
     }
 }
@@ -176,9 +159,11 @@ pub fn summary(summary: &Summary, plan: &Plan) -> String {
         if let Some(first) = counted.taken.first {
             write!(text, "  first #{first}").expect("writing to a string");
         }
-        for (word, count) in
-            [("sampled out", counted.sampled_out), ("duplicate", counted.duplicates), ("beyond limit", counted.limited)]
-        {
+        for (word, count) in [
+            ("sampled out", counted.sampled_out),
+            ("duplicate", counted.duplicates),
+            ("beyond limit", counted.limited),
+        ] {
             if let Some(first) = count.first {
                 write!(text, ", {word} {} (first #{first})", count.count).expect("writing to a string");
             }

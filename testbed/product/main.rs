@@ -9,6 +9,8 @@ mod cli;
 mod copies;
 /// Queues, classes, rates, pools and latency of tools, and wires.
 mod egress;
+/// What is said of packets and why, beside runs, tcpdump and tshark.
+mod explain;
 /// Clocks that are set, lcores that hang, memif readers that die, stages that panic.
 mod faults;
 /// The page of the guide that needs no root.

@@ -98,7 +98,11 @@ pub(in crate::broker) fn makers(
             ports: of_ports.as_ref().map(|pool| CopyPool::new(Arc::clone(pool))),
             captures: of_captures.as_ref().map(|pool| CopyPool::with_stock(Arc::clone(pool), in_hand)),
         };
-        Maker::new(&plan.work, pools, tool_makers(plan, &copy_resources.sequences, |port| Some(&ports[port])))
+        Maker::new(
+            &plan.work,
+            pools,
+            tool_makers(plan, &copy_resources.sequences, |port| Some(&ports[port])),
+        )
     };
     Ok(lcores.iter().map(|_| Some(maker())).collect())
 }

@@ -14,7 +14,7 @@ use tapline_lang::ast::tool::ToolOption;
 use tapline_lang::diagnostic::Diagnostics;
 use tapline_lang::source::Span;
 use tapline_packet::by_id::ById;
-use tapline_packet::headers::layer::LayerSet;
+use tapline_packet::headers::layer::{Layer, LayerSet};
 
 /// What a plan was made of.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -36,6 +36,44 @@ pub struct RuleOrigin {
     pub filters: Vec<FilterOrigin>,
     /// The words of the other terms, in the order of `Matcher::terms`.
     pub terms: Vec<String>,
+}
+
+impl RuleOrigin {
+    /// Says the conditions as one reads them: filters with their names, expressions in place of these.
+    pub fn words(&self) -> String {
+        let filters = self.filters.iter().map(|filter| {
+            let name = filter.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+            let source = match &filter.source {
+                FilterText::Expression(expression) => format!("`{expression}`"),
+                FilterText::List(path) => format!("file {path}"),
+            };
+            let through = match filter.through.is_empty() {
+                true => String::new(),
+                false => format!(" through {}", filter.layers()),
+            };
+            format!("{name}{source}{through}")
+        });
+        let all: Vec<String> =
+            self.vlans.iter().cloned().chain(filters).chain(self.terms.iter().cloned()).collect();
+        if all.is_empty() { "all packets".to_owned() } else { all.join(" and ") }
+    }
+}
+
+impl FilterOrigin {
+    /// Says the layers that it looks through, as the language does.
+    pub fn layers(&self) -> String {
+        layer_words(self.through)
+    }
+}
+
+/// Says layers as the language does.
+pub fn layer_words(layers: LayerSet) -> String {
+    if layers == LayerSet::ALL {
+        return "any".to_owned();
+    }
+    let words: Vec<&str> =
+        Layer::ALL.into_iter().filter(|&layer| layers.contains(layer)).map(Layer::word).collect();
+    words.join(",")
 }
 
 /// A filter as it was written.
@@ -88,7 +126,9 @@ pub fn origins(parsed: &Parsed, surroundings: &Surroundings) -> Origins {
                 RuleClause::Match(terms) => {
                     for term in terms {
                         match &term.value {
-                            Term::Filter(filter) => origin.filters.extend(filter_origin(filter, &definitions)),
+                            Term::Filter(filter) => {
+                                origin.filters.extend(filter_origin(filter, &definitions))
+                            }
                             _ => origin.terms.push(parsed.sources.text(term.span).to_owned()),
                         }
                     }

@@ -205,14 +205,28 @@ impl Sampler {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Draw {
     /// So many packets are skipped before the next one is kept.
-    Systematic { one_in: u32, skip: u32 },
-    Random { one_in: u32 },
+    Systematic {
+        one_in: u32,
+        skip: u32,
+    },
+    Random {
+        one_in: u32,
+    },
     /// Flows whose hash, mixed with the seed, is at most `limit` are kept.
-    Flow { seed: u64, limit: u64 },
+    Flow {
+        seed: u64,
+        limit: u64,
+    },
     First,
     /// As of `Flow`; the limit follows the budget.
-    Rate { seed: u64, limit: u64 },
-    Every { period_ns: u64, length_ns: u64 },
+    Rate {
+        seed: u64,
+        limit: u64,
+    },
+    Every {
+        period_ns: u64,
+        length_ns: u64,
+    },
 }
 
 /// Keeps one packet, skips `one_in - 1`, and so on over all bursts.

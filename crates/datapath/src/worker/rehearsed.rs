@@ -89,7 +89,8 @@ impl Decided<'_> {
     pub fn leave(self, mut see: impl FnMut(Leaving<'_>)) {
         let Self { copies, made, burst, linear, staged, live, .. } = self;
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
-        let mut of_burst = burst.share(copies.egresses.iter().zip(alone).map(|(&copies, alone)| copies - alone));
+        let mut of_burst =
+            burst.share(copies.egresses.iter().zip(alone).map(|(&copies, alone)| copies - alone));
         for (egress, &selection) in copies.egresses.entries().rev() {
             if selection.is_empty() {
                 continue;
@@ -175,4 +176,3 @@ impl Rehearsed {
         buffers.burst.clear();
     }
 }
-
