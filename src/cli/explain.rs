@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::output::{print, tell_line};
+use super::output::{offer, tell_line};
 use super::signals::Signals;
 use super::{SourceArgs, Status, load_in};
 use crate::broker::rehearsal;
@@ -167,10 +167,10 @@ fn explain(args: &Args, signals: &Signals) -> Result<(), Failure> {
     if args.summary {
         let empty = crate::explain::summary::Summary::new(&plan);
         let summary = explainer.as_ref().map_or(&empty, |explainer| &explainer.summary);
-        match args.json {
-            true => print(format_args!("{}\n", json::summary(summary, &plan))),
-            false => print(text::summary(summary, &plan)),
-        }
+        offer(&match args.json {
+            true => format!("{}\n", json::summary(summary, &plan)),
+            false => text::summary(summary, &plan),
+        });
     }
     result
 }
@@ -268,10 +268,14 @@ impl Written {
 impl Out<'_> {
     /// Gives an answer about a packet.
     fn give(&mut self, answer: &Answer, port: PortId, packet: &Packet<'_>) -> Result<(), Failure> {
-        if self.args.json {
-            print(format_args!("{}\n", json::answer(answer)));
-        } else if self.written.is_none() {
-            print(text::answer(answer));
+        let told = match (self.args.json, &self.written) {
+            (true, _) => format!("{}\n", json::answer(answer)),
+            (false, None) => text::answer(answer),
+            (false, Some(_)) => String::new(),
+        };
+        if !told.is_empty() && !offer(&told) {
+            // whoever reads has seen enough
+            return Err(Failure(Status::Done, String::new()));
         }
         let Some(Written { path, writer, interfaces }) = &mut self.written else { return Ok(()) };
         let comment = text::answer(answer);

@@ -44,6 +44,7 @@ fn rule(rule: &RulePart) -> Value {
     let mut put = |name: &str, value: Value| drop(out.insert(name.to_owned(), value));
     put("priority", json!(rule.priority));
     put("source", json!({ "file": rule.file, "line": rule.line }));
+    put("words", json!(rule.words));
     put("result", json!(rule.result));
     if let Some(by) = rule.by {
         put("by", json!(by));

@@ -16,6 +16,7 @@ use tapline_filter::{Program, compile};
 use tapline_packet::burst::{Known, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
+use tapline_packet::headers::{ethernet, u16_at};
 use tapline_packet::layers::{Depth, Layers, parse};
 
 /// A condition, and what the packet has in its place.
@@ -234,6 +235,19 @@ fn of_term(term: &Term, seen: &Seen<'_>, index: usize) -> String {
     }
 }
 
+/// Says what stands between the link header and the network header, where filters look for that: they see a tag there, and no packet.
+fn in_front(fields: &Fields, bytes: &[u8]) -> Option<String> {
+    let ethertype = u16_at(bytes, ethernet::ADDRESSES_LEN)?;
+    let is_read = fields.addresses.is_some() || fields.arp_operation.is_some();
+    if !is_read || fields.ethertype == Some(ethertype) {
+        return None;
+    }
+    Some(match fields.vlan {
+        Some(vlan) => format!("vlan {vlan} is in front, which only `through` looks behind"),
+        None => format!("ethertype {ethertype:#06x} is in front, which only `through` looks behind"),
+    })
+}
+
 /// Says what a frame has where a primitive looks: the first thing that is asked for and is not so, or is.
 fn value_of(words: &str, frame: &Frame<'_>) -> String {
     let fields = Fields::of(frame.bytes(), &parse(frame, Depth::Full));
@@ -250,6 +264,11 @@ fn value_of(words: &str, frame: &Frame<'_>) -> String {
     }
     if has(&["len", "less", "greater"]) {
         return format!("length is {}", frame.original_len());
+    }
+    if let Some(in_front) = in_front(&fields, frame.bytes())
+        && !has(&["ether", "vlan", "mpls", "pppoes", "pppoed"])
+    {
+        return in_front;
     }
     let asked = ["tcp", "udp", "sctp"].into_iter().find(|name| all.contains(name));
     if has(&["port", "portrange"]) {

@@ -13,7 +13,7 @@ mod egress;
 mod explain;
 /// Clocks that are set, lcores that hang, memif readers that die, stages that panic.
 mod faults;
-/// The page of the guide that needs no root.
+/// The pages of the guide that need no root.
 mod guide;
 /// Stages on lcores of their own.
 mod lcores;

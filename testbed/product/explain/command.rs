@@ -9,7 +9,7 @@ use tapline_harness::programs::{has_programs, run};
 use crate::times::packets::{Form, office, write};
 
 const PIPELINE: &str = "port attach a net_pcap0,rx_pcap=nothing.pcap
-port attach b iface:no-such-interface
+port attach b iface:no-such-if
 port attach c net_null0
 port attach out net_pcap1,tx_pcap=precious.pcap rxq 0
 tool create kept port out

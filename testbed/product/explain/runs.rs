@@ -163,7 +163,7 @@ tool create rs port p2 rspan vlan 77 priority 2 mask 30 20 byte 0xee queue 1024
 tool create nar port p3 queue 1024
 tool create none discard
 group create pair tools a,b weights 2,1 hash symmetric
-group create drops tools c,d discard 30 hash ip
+group create drops tools c,d discard 30% hash ip
 filter create web \"tcp port 80 or 443 or 8080\" through vlan,qinq
 rule create 5 from in match \"arp\" drop
 rule create 10 from in match web to pair
@@ -174,7 +174,7 @@ rule create 30 from in sample flow 1/2 to vx
 rule create 35 from in match \"icmp or icmp6\" to c final
 rule create 40 from in dedup window 1s memory 1M to nar
 rule create 45 from in dedup window 1s memory 1M action tag 99 to rs
-rule create 50 from in match \"tcp\" limit 20 tag vlan 9 mask 60 8 byte 0x55 slice 100 to a
+rule create 50 from in match \"tcp\" limit 20 packets tag vlan 9 mask 60 8 byte 0x55 slice 100 to a
 rule create 55 from in vlan 1-4000 match \"ip or ip6\" through any anonymize ip prefix-preserving key OUT/anon.key inner unread drop to drops
 rule create 60 from in match \"len > 1000\" payload drop rewrite dst-mac 02:00:00:00:00:99 to b
 rule create 65 from in sample every 10ms for 3ms to none
@@ -213,7 +213,7 @@ fn random_pipeline(random: &mut SplitMix64) -> String {
     text += &format!(
         "group create g tools a,b,c weights {} hash {}\n",
         of(&["1,1,1", "3,1,2"]),
-        of(&["symmetric", "ip", "5tuple"])
+        of(&["symmetric", "ip", "5-tuple"])
     );
     for priority in 1..=12 {
         let matched = of(&[
@@ -238,7 +238,7 @@ fn random_pipeline(random: &mut SplitMix64) -> String {
             " dedup window 10ms",
             " sample rate 1kpps",
             " sample first 400 bytes",
-            " limit 30",
+            " limit 30 packets",
             " dedup window 1s action count",
         ]);
         let edits = of(&[
@@ -248,7 +248,7 @@ fn random_pipeline(random: &mut SplitMix64) -> String {
             " tag vlan 17",
             " payload drop",
             " rewrite src-mac 02:00:00:00:00:77",
-            " strip vlan mask 14 6 byte 0",
+            " strip vlan mask 14 6 byte 0x00",
             " anonymize ip prefix-preserving key OUT/anon.key",
             " mask 0 4 byte 0xff after l4",
         ]);
