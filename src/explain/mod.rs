@@ -3,16 +3,27 @@
 //! Packets go through the worker of a [`Rehearsal`], which is the data path's own code; a witness takes notes. Nothing is decided here: the
 //! notes are put in words, edits are carried out once more to show their bytes, and conditions are asked one by one.
 
+/// The answer about one packet.
 pub mod answer;
+/// Reads packets, each with the port that it came by.
 pub mod capture;
+/// Takes filters apart.
 pub mod expression;
+/// The fields of packets.
 pub mod fields;
+/// Answers for programs.
 pub mod json;
+/// Notes what the data path decides.
 pub mod notes;
+/// Why rules take packets.
 pub mod reason;
+/// How packets become copies.
 pub mod steps;
+/// What becomes of all packets together.
 pub mod summary;
+/// Notes -> answers.
 mod tell;
+/// Answers for people.
 pub mod text;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::answer::StepPart;
 use crate::plan::Plan;
-use tapline_datapath::copies::edit::{DRAFT_HEADROOM, Draft, EditState};
+use tapline_datapath::copies::edit::{DRAFT_HEADROOM, Draft, EditPlan, EditState};
 use tapline_datapath::copies::facts::CopyFacts;
 use tapline_datapath::copies::transport::Fit;
 use tapline_datapath::ids::{EditId, ToolId};
@@ -19,7 +19,7 @@ pub struct Shown {
 
 impl Shown {
     pub fn new(plan: &Plan) -> Self {
-        Self { states: plan.work.edits.iter().map(|edit| edit.state()).collect() }
+        Self { states: plan.work.edits.iter().map(EditPlan::state).collect() }
     }
 
     /// Carries out the edits of a rule and of a tool; gives the steps that changed something, and the edited packet.

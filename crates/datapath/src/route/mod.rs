@@ -238,7 +238,7 @@ pub fn route<W: Witness>(
             && let Some(dedup) = dedup
         {
             kept = compare(compared, dedup, kept, view, copies, rule);
-            witness.compared(place, matched - kept | copies.marked);
+            witness.compared(place, (matched - kept) | copies.marked);
         }
         if step.is_sampled
             && let Some(sampler) = sampler
