@@ -49,7 +49,7 @@ use tapline_packet::headers::vlan;
 const PACKETS: u32 = 4095;
 /// Mbufs for copies to ports, and as many for those to captures.
 pub const COPIES: u32 = 8191;
-/// What EAL takes for itself, and rings, in MiB.
+/// Memory that EAL takes for itself and for rings, in MiB.
 const OTHER_MIB: u32 = 24;
 /// The address that a next hop is taken to have answered with: of those that anybody may give himself (IEEE 802, local bit).
 pub const NEXT_HOP: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);

@@ -88,7 +88,7 @@ fn outcome(text: &str) -> Result<Outcome, String> {
     })
 }
 
-/// Why there are no answers, with the status that says so.
+/// The reason why there are no answers, with the status that says so.
 struct Failure(Status, String);
 
 impl From<CaptureError> for Failure {

@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::reason::Because;
 use tapline_api::words::{Disposition, Refusal};
 
-/// What the plan does with one packet, and why.
+/// The fate of one packet, and the reasons.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub packet: PacketPart,
@@ -32,7 +32,7 @@ pub struct PacketPart {
     pub refusal: Option<Refusal>,
 }
 
-/// What a rule did.
+/// The outcome of a rule for one packet.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleResult {
@@ -67,7 +67,7 @@ impl RuleResult {
 #[derive(Clone, Debug)]
 pub struct RulePart {
     pub priority: u32,
-    /// Where the text creates it.
+    /// The file of the line that creates it.
     pub file: String,
     pub line: usize,
     /// The conditions as they were written.
@@ -86,7 +86,7 @@ pub struct RulePart {
     pub targets: Vec<String>,
 }
 
-/// How a rule's sampler judged.
+/// The judgement of a rule's sampler.
 #[derive(Clone, PartialEq, Serialize, Debug)]
 pub struct SamplePart {
     /// The words of the language: `1/N`, `random`, `flow`, `first`, `rate`, `every`.
@@ -145,7 +145,7 @@ pub struct CopyPart {
 /// The reason of a copy whose bucket is in the discard share of its group.
 pub const DISCARDED: &str = "discarded";
 
-/// How a group chose a tool.
+/// The way in which a group chose a tool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupPart {
     pub name: String,

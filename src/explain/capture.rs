@@ -16,7 +16,7 @@ use tapline_capture::{LinkType, Reader, to_ethernet};
 use tapline_datapath::ids::PortId;
 use tapline_packet::frame::Frame;
 
-/// Why packets cannot be had.
+/// The reason why packets cannot be had.
 #[derive(Error, Debug)]
 pub enum CaptureError {
     /// It is not said which port they come by.
@@ -30,7 +30,7 @@ pub enum CaptureError {
 /// The ports that packets come by.
 enum Way {
     One(PortId),
-    /// By the names of the capture's interfaces.
+    /// Each packet has the port that its interface is named after.
     ByName(HashMap<String, PortId>),
 }
 

@@ -1,13 +1,13 @@
 //! A pcap-filter expression -> its primitives, and how `and`, `or` and `not` join them.
 //!
-//! Each primitive is text that libpcap compiles by itself. What it says there is what it says in the expression: identifiers that were left out
+//! Each primitive is text that libpcap compiles by itself, with the meaning that it has in the expression: identifiers that were left out
 //! are put in (`tcp port 80 or 443`), and a primitive behind `vlan`, `mpls`, `pppoes`, `geneve` or `vxlan`, which moves what is looked at,
 //! has these in front.
 //! # Source
 //! pcap-filter(7): `and` and `or` have one precedence and associate left to right, `not` has the highest; "if an identifier is given
 //! without a keyword, the most recent keyword is assumed".
 
-/// How primitives are joined; leaves are their places in a list.
+/// A joint of primitives; leaves are their places in a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Formula {
     Primitive(usize),

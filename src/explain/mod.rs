@@ -15,11 +15,11 @@ pub mod fields;
 pub mod json;
 /// Notes what the data path decides.
 pub mod notes;
-/// Why rules take packets.
+/// Reasons why rules take packets.
 pub mod reason;
-/// How packets become copies.
+/// The steps by which packets become copies.
 pub mod steps;
-/// What becomes of all packets together.
+/// Counts all packets together.
 pub mod summary;
 /// Notes -> answers.
 mod tell;
@@ -58,7 +58,7 @@ pub struct Packet<'a> {
     pub frame: Frame<'a>,
 }
 
-/// What is asked for, beside the summary.
+/// The packets that are asked about, beside the summary.
 #[derive(Clone, Default, Debug)]
 pub struct Question {
     /// Only packets that this rule takes.

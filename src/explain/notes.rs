@@ -7,7 +7,7 @@ use tapline_datapath::route::sample::{Draw, Sampler};
 use tapline_datapath::witness::{Decision, Witness};
 use tapline_packet::burst::Selection;
 
-/// What a step of the input did with packets that its rule matched.
+/// A note of what a step of the input did with packets that its rule matched.
 #[derive(Clone, Default, Debug)]
 pub struct StepNote {
     /// The step's place among those of the input.
@@ -20,13 +20,13 @@ pub struct StepNote {
     pub sampling: Option<Sampling>,
 }
 
-/// How a sampler judged.
+/// A note of how a sampler judged.
 #[derive(Clone, Debug)]
 pub struct Sampling {
     pub draw: Draw,
     pub offered: Selection,
     pub sampled: Selection,
-    /// By packet; empty where the sampler goes by no flows.
+    /// The hash of each packet's flow; empty where the sampler goes by no flows.
     pub hashes: Vec<u64>,
 }
 

@@ -1,8 +1,8 @@
-//! Why a rule takes a packet or does not: its conditions one by one, with what the packet has in their place, and the fewest whose
-//! change would turn the answer.
+//! The reason why a rule takes a packet or does not: its conditions one by one, with the packet's own values, and the fewest conditions
+//! whose change turns the answer.
 //!
-//! Whether a rule matches is not decided here, but by the data path. Where the conditions come to another answer, because an expression
-//! is not understood, its filters are shown whole, as the data path runs them.
+//! The data path decides which rules match, and not this module. If an expression is not understood and its conditions come to another
+//! answer, the filters are shown whole, as the data path runs them.
 
 use super::expression::{Expression, Formula};
 use super::fields::Fields;

@@ -1,4 +1,4 @@
-//! The summary: what became of all packets of a capture together.
+//! The summary: the fates of all packets of a capture together.
 
 use super::Packet;
 use super::notes::Notes;
@@ -10,7 +10,7 @@ use tapline_datapath::ids::{PortId, RuleId, ToolId, WireId};
 use tapline_packet::burst::Selection;
 use tapline_packet::by_id::ById;
 
-/// How many there were, and the number of the packet that was the first.
+/// A number of packets or copies, and the number of the first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Count {
     pub count: u64,
@@ -32,7 +32,7 @@ impl Count {
     }
 }
 
-/// What became of the packets that a rule was shown.
+/// The fates of the packets that a rule was shown.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RuleCount {
     /// The rule was tried for some packet.
@@ -43,7 +43,7 @@ pub struct RuleCount {
     pub limited: Count,
 }
 
-/// What became of the copies for a tool.
+/// The fates of the copies for a tool.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ToolCount {
     pub sent: Count,
@@ -63,7 +63,7 @@ impl ToolCount {
     }
 }
 
-/// What became of all packets so far.
+/// The fates of all packets so far.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Summary {
     pub packets: u64,
@@ -71,7 +71,7 @@ pub struct Summary {
     pub passed_over: Count,
     /// In no tunnel that ends at their port.
     pub refused: Count,
-    /// By [`Disposition`].
+    /// The packets with each [`Disposition`].
     pub dispositions: [Count; Disposition::ALL.len()],
     pub rules: ById<RuleId, RuleCount>,
     pub tools: ById<ToolId, ToolCount>,

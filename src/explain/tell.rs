@@ -29,7 +29,7 @@ use tapline_packet::headers::ethernet;
 use tapline_packet::layers::{Depth, Layers, parse};
 use tapline_packet::mix::mix;
 
-/// What was in force when the burst was decided on.
+/// The state in force when the burst was decided on.
 pub(super) struct State {
     rules_on: ById<RuleId, bool>,
     limits: ById<RuleId, Option<u64>>,
@@ -153,7 +153,7 @@ impl Teller<'_> {
         }
     }
 
-    /// What each rule of the port did with the packet.
+    /// Says what each rule of the port did with the packet.
     fn rules(&mut self, frames: &[Frame<'_>], outer: Known<'_, OuterId>, index: usize) -> Vec<RulePart> {
         let plan = Arc::clone(self.plan);
         let steps = &plan.work.inputs[self.port].steps;
@@ -219,7 +219,7 @@ impl Teller<'_> {
         conditions.why(&Seen { frames, layers: self.layers.view(), outer }, index, is_match)
     }
 
-    /// What a rule's limit leaves behind the packet.
+    /// Gives the number of packets that a rule's limit leaves behind the packet.
     fn limit_remaining(&self, rule: RuleId, note: Option<&StepNote>, index: usize) -> Option<u64> {
         let before = self.state.limits[rule]?;
         let up_to = Selection::first(index + 1);
@@ -307,7 +307,7 @@ impl Teller<'_> {
         }
     }
 
-    /// Why a copy ended before egress, if it did.
+    /// Gives the reason why a copy ended before egress, if it did.
     fn dropped(&self, tool: ToolId, index: usize) -> Option<&'static str> {
         let dropped =
             self.notes.dropped.iter().find(|(of, _, copies)| *of == tool && copies.contains(index));
@@ -359,7 +359,7 @@ fn targets_of(plan: &Plan, rule: &RulePlan) -> Vec<String> {
     rule.targets.iter().map(name).collect()
 }
 
-/// How a sampler judged a packet that it was offered.
+/// Says how a sampler judged a packet that it was offered.
 fn sample_of(sampling: &Sampling, spec: &SampleSpec, random_seed: u64, index: usize) -> Option<SamplePart> {
     if !sampling.offered.contains(index) {
         return None;

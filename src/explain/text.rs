@@ -58,7 +58,7 @@ fn time(time_ns: u64) -> String {
     time.map_or_else(|| time_ns.to_string(), |time| format!("{time:.9}"))
 }
 
-/// Why the rule's result is as it is.
+/// Says why the rule's result is as it is.
 fn because(rule: &RulePart) -> String {
     let sample = rule.sample.as_ref().map(sample);
     let before = if rule.depends_on_packets_before { " (depends on packets before)" } else { "" };

@@ -132,7 +132,7 @@ pub(in crate::broker) fn maker_without_ports(
     Ok(Some(Maker::new(&plan.work, pools, tool_makers(plan, &sequences(plan), |_| None))))
 }
 
-/// How the copies of each tool are made, or `None` for those whose copies are the packets themselves. `device` gives a port's.
+/// The means to make the copies of each tool, or `None` for those whose copies are the packets themselves. `device` gives a port's.
 fn tool_makers<'a>(
     plan: &Plan,
     sequences: &ById<ToolId, Arc<Sequence>>,

@@ -16,7 +16,7 @@ use tapline_lang::source::Span;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::layer::{Layer, LayerSet};
 
-/// What a plan was made of.
+/// The text that a plan was made of.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Origins {
     pub rules: ById<RuleId, RuleOrigin>,

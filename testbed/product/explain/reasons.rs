@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tapline_harness::captures;
-use tapline_harness::lab::Lab;
+use tapline_harness::lab::{Lab, office};
 use tapline_harness::pcap_files::{tcpdump_selects, write_frames};
 use tapline_harness::programs::has_programs;
 use tapline_harness::tshark;
@@ -35,8 +35,12 @@ fn rules<'a>(expressions: impl IntoIterator<Item = &'a str>) -> String {
     text + "start\n"
 }
 
-fn some_captures(step: usize) -> Vec<PathBuf> {
-    captures::folder().iter().flat_map(|folder| captures::ethernet(folder)).step_by(step).collect()
+/// The office's traffic, and some of the public captures if they are there.
+fn some_captures(lab: &Lab, step: usize) -> Vec<PathBuf> {
+    office(lab);
+    let public = captures::folder();
+    let public = public.iter().flat_map(|folder| captures::ethernet(folder)).step_by(step);
+    [lab.path("in.pcap")].into_iter().chain(public).collect()
 }
 
 #[test]
@@ -47,7 +51,7 @@ fn each_primitive_is_worth_what_tcpdump_says_of_it_alone() {
     let lab = Lab::new();
     let expressions = captures::expressions();
     let mut taken_apart = 0;
-    for capture in some_captures(70) {
+    for capture in some_captures(&lab, 70) {
         let packets = captures::packets(&capture);
         let mut selected: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         for (index, answer) in
@@ -111,7 +115,7 @@ fn fields_are_those_of_tshark() {
     ];
     let lab = Lab::new();
     let (mut compared, mut wrong) = (0, Vec::new());
-    for capture in some_captures(35) {
+    for capture in some_captures(&lab, 35) {
         let rows = tshark::columns(&capture, &FIELDS);
         let answers = answers(&lab, &rules(["ip"]), &capture);
         assert_eq!(rows.len(), answers.len(), "{}", capture.display());
