@@ -208,6 +208,30 @@ int tl_eth_remove(uint16_t port)
 	return rc != 0 ? rc : rte_dev_remove(dev.device);
 }
 
+/* Frees the mbufs in the rings of a net_ring, which finds them again by name (ETH_RXTX and its number, at most 16 of them, in
+ * drivers/net/ring/rte_eth_ring.c); gives their number. Nobody may use the device or its rings. */
+unsigned tl_eth_discard_rings(uint16_t port)
+{
+	char device[RTE_ETH_NAME_MAX_LEN], name[RTE_RING_NAMESIZE];
+	struct rte_mbuf *mbufs[32];
+	unsigned number, count, freed = 0;
+
+	if (rte_eth_dev_get_name_by_port(port, device) != 0)
+		return 0;
+	for (number = 0; number < 16; number++) {
+		struct rte_ring *ring;
+
+		if (snprintf(name, sizeof(name), "ETH_RXTX%u_%s", number, device) >= (int)sizeof(name))
+			return freed;
+		ring = rte_ring_lookup(name);
+		while (ring != NULL && (count = rte_ring_dequeue_burst(ring, (void **)mbufs, 32, NULL)) > 0) {
+			rte_pktmbuf_free_bulk(mbufs, count);
+			freed += count;
+		}
+	}
+	return freed;
+}
+
 /* The ethdevs that the device of these devargs brought, at most size of them. */
 unsigned tl_eth_ports_of(const char *devargs, uint16_t *ports, unsigned size)
 {

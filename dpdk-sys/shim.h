@@ -101,6 +101,7 @@ int tl_eth_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, i
 int tl_eth_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket);
 int tl_eth_link(uint16_t port, struct tl_eth_link *link);
 int tl_eth_remove(uint16_t port);
+unsigned tl_eth_discard_rings(uint16_t port);
 unsigned tl_eth_ports_of(const char *devargs, uint16_t *ports, unsigned size);
 int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t port, void *arg), void *arg);
 

@@ -71,6 +71,16 @@ impl Account {
         tool_counters(&self.counters, self.writers.as_deref(), tool)
     }
 
+    /// Returns how often each worker has polled a queue or a ring.
+    pub(super) fn polls(&self) -> Vec<u64> {
+        self.counters.iter().map(|counters| counters.lcore.polls()).collect()
+    }
+
+    /// Returns whether something of a plan before is on its way.
+    pub(super) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
     /// waiting.
     pub(super) fn copies_of(&self, tool: ToolId) -> (u64, u64) {

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
-use super::kept::Kept;
+use super::device::Device;
+use super::kept::{Anew, Kept};
 use super::prepare::Prepared;
 use super::retire::Retirement;
 use super::start::rules::state_of;
 use super::{Broker, Error};
 use crate::plan::Plan;
+use crate::plan::diff::{self, Subject, diff};
 use crate::plan::value::RulePlan;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{Origins, WorkerCounters};
@@ -43,6 +45,59 @@ impl Broker {
     /// If the plan needs what cannot be set up beside the running one, or the change before is not over; the running plan goes on
     /// then, and nothing is left of what was set up.
     pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
+        let opening = self.reopened(&plan);
+        self.change_ports(plan, Anew { opening, ..Anew::default() })
+    }
+
+    /// As [`change`](Self::change), where `ports` were closed for it.
+    ///
+    /// # Errors
+    /// As of [`change`](Self::change).
+    pub fn open_ports(&mut self, plan: Arc<Plan>, ports: &[String]) -> Result<(), Error> {
+        let is_there = |name: &&String| plan.ports.iter().any(|port| port.name == **name);
+        let mut opening: Vec<String> = ports.iter().filter(is_there).cloned().collect();
+        opening.extend(self.reopened(&plan).into_iter().filter(|name| !ports.contains(name)));
+        self.change_ports(plan, Anew { opening, ..Anew::default() })
+    }
+
+    /// Closes the devices of ports, which are to be set up again as `plan` has them; the plan stays.
+    ///
+    /// # Errors
+    /// If the plan cannot be taken up, as far as that is seen beforehand, or the change before is not over; all goes on as before then.
+    pub fn close_ports(&mut self, plan: &Arc<Plan>, ports: &[String]) -> Result<(), Error> {
+        self.check_interruption(plan, ports)?;
+        self.change_ports(Arc::clone(&self.plan), Anew { closing: ports.to_vec(), ..Anew::default() })
+    }
+
+    /// Says why ports that were closed are not set up again.
+    pub fn leave_closed(&mut self, ports: &[String], why: &str) {
+        for device in &mut self.machine.ports {
+            if let Device::Closed { name, why: known } = device
+                && ports.contains(name)
+            {
+                *known = why.to_owned();
+            }
+        }
+    }
+
+    /// The names of ports that have no device.
+    pub fn closed_ports(&self) -> impl Iterator<Item = &str> {
+        self.machine.ports.iter().filter(|device| device.closed().is_some()).map(Device::name)
+    }
+
+    /// The ports without a device that a plan has otherwise than the one before: it is tried again to set them up.
+    fn reopened(&self, plan: &Plan) -> Vec<String> {
+        let changes = diff(&self.plan, plan);
+        let is_other = |name: &&str| {
+            changes.iter().any(|change| {
+                change.kind != diff::Kind::Removed && change.subject == Subject::Port((*name).to_owned())
+            })
+        };
+        self.closed_ports().filter(is_other).map(str::to_owned).collect()
+    }
+
+    /// Gives the workers `plan`; ports that are `anew` lose their devices, or get them.
+    fn change_ports(&mut self, plan: Arc<Plan>, anew: Anew) -> Result<(), Error> {
         if let Some(lcore) = self.swapping() {
             return Err(Error::NotChanged(format!(
                 "lcore {} has not taken up the change before; try again",
@@ -54,7 +109,7 @@ impl Broker {
                 "what the change before took away is not gone yet; try again".to_owned(),
             ));
         }
-        let prepared = self.prepare(&plan)?;
+        let prepared = self.prepare(&plan, &anew)?;
         // from here on nothing fails
         self.swap(plan, prepared);
         Ok(())
@@ -145,6 +200,7 @@ impl Broker {
                 carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
                 setup,
                 taken_up_ns: 0,
+                paused_ns: 0,
             }));
             counters.push(next);
         }

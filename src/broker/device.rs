@@ -1,4 +1,4 @@
-//! The device behind a port: one that DPDK drives, an interface of the kernel, or a capture that is replayed.
+//! The device behind a port: one that DPDK drives, an interface of the kernel, a capture that is replayed, or none.
 
 use std::sync::Arc;
 
@@ -14,7 +14,15 @@ use tapline_dpdk::port::{Link, Port};
 pub enum Device {
     Ethdev(Port),
     Iface(Arc<IfacePort>),
-    Replay { name: String, progress: Arc<Progress> },
+    Replay {
+        name: String,
+        progress: Arc<Progress>,
+    },
+    /// There is none: it was given up, or could not be set up again.
+    Closed {
+        name: String,
+        why: String,
+    },
 }
 
 impl Device {
@@ -22,7 +30,7 @@ impl Device {
         match self {
             Device::Ethdev(port) => port.name(),
             Device::Iface(port) => port.name(),
-            Device::Replay { name, .. } => name,
+            Device::Replay { name, .. } | Device::Closed { name, .. } => name,
         }
     }
 
@@ -30,7 +38,15 @@ impl Device {
     pub fn ethdev(&self) -> Option<&Port> {
         match self {
             Device::Ethdev(port) => Some(port),
-            Device::Iface(_) | Device::Replay { .. } => None,
+            Device::Iface(_) | Device::Replay { .. } | Device::Closed { .. } => None,
+        }
+    }
+
+    /// Says why the port has no device, where it has none.
+    pub fn closed(&self) -> Option<&str> {
+        match self {
+            Device::Closed { why, .. } => Some(why),
+            Device::Ethdev(_) | Device::Iface(_) | Device::Replay { .. } => None,
         }
     }
 
@@ -39,16 +55,16 @@ impl Device {
         match self {
             Device::Ethdev(port) => port.mac(),
             Device::Iface(port) => Some(port.mac()),
-            Device::Replay { .. } => None,
+            Device::Replay { .. } | Device::Closed { .. } => None,
         }
     }
 
-    /// Returns whether the device is gone, for good.
-    fn is_removed(&self) -> bool {
+    /// Returns whether the device is gone, which [`link`](Self::link) notices.
+    pub fn is_gone(&self) -> bool {
         match self {
             Device::Ethdev(port) => port.is_removed(),
-            Device::Iface(port) => port.is_removed(),
-            Device::Replay { .. } => false,
+            Device::Iface(port) => port.is_gone(),
+            Device::Replay { .. } | Device::Closed { .. } => false,
         }
     }
 
@@ -62,6 +78,7 @@ impl Device {
             Device::Ethdev(port) => &port.info().driver,
             Device::Iface(_) => "iface",
             Device::Replay { .. } => "replay",
+            Device::Closed { .. } => "closed",
         }
     }
 
@@ -71,6 +88,7 @@ impl Device {
             Device::Ethdev(port) => port.link(),
             Device::Iface(port) => port.link(),
             Device::Replay { progress, .. } => Link { is_up: !progress.is_ended(), speed_mbps: None },
+            Device::Closed { .. } => Link { is_up: false, speed_mbps: None },
         }
     }
 
@@ -84,6 +102,7 @@ impl Device {
                 no_mbuf: progress.no_mbuf.get(),
                 ..DriverStats::default()
             },
+            Device::Closed { .. } => DriverStats::default(),
         }
     }
 
@@ -93,14 +112,14 @@ impl Device {
             return None;
         }
         let is_up = self.link().is_up;
-        Some(match (self.is_removed(), is_up) {
-            (true, _) => LinkState::Removed,
+        Some(match (self.is_gone(), is_up) {
+            (true, _) => LinkState::Gone,
             (false, true) => LinkState::Up,
             (false, false) => LinkState::Down,
         })
     }
 
-    /// Sets the link up or down; a replay has none.
+    /// Sets the link up or down; a replay has none, and neither has what is closed.
     ///
     /// # Errors
     /// If the driver cannot, or the link is for others to set.
@@ -111,7 +130,7 @@ impl Device {
                 "port {}: an interface of the kernel is set up and down by `ip link`",
                 port.name()
             )),
-            Device::Replay { .. } => Ok(()),
+            Device::Replay { .. } | Device::Closed { .. } => Ok(()),
         }
     }
 
@@ -130,7 +149,7 @@ impl Device {
     pub fn starved(&self) -> Option<u64> {
         match self {
             Device::Replay { progress, .. } => progress.is_starved().then(|| progress.packets.get()),
-            Device::Ethdev(_) | Device::Iface(_) => None,
+            Device::Ethdev(_) | Device::Iface(_) | Device::Closed { .. } => None,
         }
     }
 
@@ -138,7 +157,7 @@ impl Device {
     pub fn failure(&self) -> Option<&str> {
         match self {
             Device::Replay { progress, .. } => progress.failure(),
-            Device::Ethdev(_) | Device::Iface(_) => None,
+            Device::Ethdev(_) | Device::Iface(_) | Device::Closed { .. } => None,
         }
     }
 }

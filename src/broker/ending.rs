@@ -32,6 +32,7 @@ impl Broker {
             self.close_captures();
             self.judge_written();
         }
+        self.is_at_rest = true;
         self.look_once_more();
         ended
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Broker;
 use super::device::Device;
+use super::gone::Absence;
 use super::kept::Kept;
 use super::pcap_output::Failure;
 use super::start::ports::interface_mtu;
@@ -43,6 +44,7 @@ pub(super) struct Guards {
     pub(super) cut: ById<PortId, bool>,
     /// For each port: what a replay without mbufs had read at the last look, and whether that was said.
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
+    pub(super) absences: ById<PortId, Absence>,
 }
 
 impl Guards {
@@ -59,6 +61,7 @@ impl Guards {
         self.untied = moved(&self.untied, &kept.wires);
         self.cut = moved(&self.cut, &kept.ports);
         self.starved = moved(&self.starved, &kept.ports);
+        self.absences = moved(&self.absences, &kept.ports);
     }
 }
 
@@ -104,6 +107,7 @@ impl Broker {
             self.watch_wires(now, now_ns);
             self.watch_cuts(now_ns);
             self.watch_mtus(now_ns);
+            self.watch_gone(now, now_ns);
             self.watch_replays(now_ns);
         }
     }
@@ -350,6 +354,6 @@ impl Broker {
 }
 
 /// Records that an alarm was raised, or else cleared.
-fn record_alarm(events: &mut Events, now_ns: u64, alarm: Raised, is_raised: bool) {
+pub(super) fn record_alarm(events: &mut Events, now_ns: u64, alarm: Raised, is_raised: bool) {
     events.record(now_ns, if is_raised { Event::AlarmRaised(alarm) } else { Event::AlarmCleared(alarm) });
 }

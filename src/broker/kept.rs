@@ -3,16 +3,40 @@
 //! Ids are of one plan. Each table here has, by an id of the plan that comes, the id that the same object has in the plan before.
 
 use crate::plan::Plan;
-use crate::plan::value::{Output, RulePlan, ToolPlan, WirePlan};
+use crate::plan::value::{Output, RulePlan, ToolPlan};
 use tapline_datapath::counters::Origins;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::swap::plan_part::CarriedOver;
 use tapline_packet::by_id::{ById, Id};
 
+/// Ports of both plans whose devices do not stay, by name.
+#[derive(Default)]
+pub(super) struct Anew {
+    /// They lose their devices.
+    pub closing: Vec<String>,
+    /// They are set up.
+    pub opening: Vec<String>,
+}
+
+impl Anew {
+    /// Returns whether a port's device does not stay.
+    pub(super) fn has(&self, port: &str) -> bool {
+        self.is_closing(port) || self.opening.iter().any(|name| name == port)
+    }
+
+    /// Returns whether a port loses its device.
+    pub(super) fn is_closing(&self, port: &str) -> bool {
+        self.closing.iter().any(|name| name == port)
+    }
+}
+
 /// The objects of a plan that the plan before has, too.
 pub(super) struct Kept {
+    /// Those that are counted on.
     pub ports: ById<PortId, Option<PortId>>,
+    /// Those of them whose devices and queues stay as they are; the others get them anew, or lose them.
+    pub devices: ById<PortId, Option<PortId>>,
     pub tools: ById<ToolId, Option<ToolId>>,
     pub wires: ById<WireId, Option<WireId>>,
     pub groups: ById<GroupId, Option<GroupId>>,
@@ -25,8 +49,8 @@ pub(super) struct Kept {
     pub kinds: Egresses,
     pub kinds_before: Egresses,
     groups_before: usize,
-    /// Each port of the plan before has its id in the plan that comes, unless it leaves.
-    pub ports_after: ById<PortId, Option<PortId>>,
+    /// Each port of the plan before whose device stays has its id in the plan that comes.
+    pub devices_after: ById<PortId, Option<PortId>>,
 }
 
 /// Returns for each id of the plan that comes the id of its namesake before.
@@ -57,27 +81,31 @@ fn inverse<I: Id>(before: &ById<I, Option<I>>, count: usize) -> ById<I, Option<I
 }
 
 impl Kept {
-    /// This is what `after` keeps of `before`. Ports are taken for kept if they have the name: whoever prepares the plan refuses those that are
-    /// set up otherwise.
-    pub(super) fn of(before: &Plan, after: &Plan) -> Self {
+    /// This is what `after` keeps of `before`. Ports are taken for kept if they have the name, and their devices unless the port is
+    /// among `anew`: whoever prepares the plan refuses those that are set up otherwise.
+    pub(super) fn of(before: &Plan, after: &Plan, anew: &Anew) -> Self {
         let ports = by_name(&before.ports, &after.ports, |before, after| before.name == after.name);
         let tools = by_name(&before.tools, &after.tools, |before, after| before.name == after.name);
         let wires = by_name(&before.wires, &after.wires, |before, after| before.name == after.name);
         let groups = by_name(&before.groups, &after.groups, |before, after| before.name == after.name);
-        let ports_after = inverse(&ports, before.ports.len());
+        let stays =
+            |(id, from): (PortId, &Option<PortId>)| from.filter(|_| !anew.has(&after.ports[id].name));
+        let devices: ById<PortId, Option<PortId>> = ports.entries().map(stays).collect();
+        let devices_after = inverse(&devices, before.ports.len());
         let (kinds, kinds_before) = (after.egresses(), before.egresses());
         let mut kept = Self {
             rules: namesakes(&before.rules, &after.rules, &ports),
             egresses: ById::default(),
             outlets: ById::default(),
             ports,
+            devices,
             tools,
             wires,
             groups,
             kinds,
             kinds_before,
             groups_before: before.groups.len(),
-            ports_after,
+            devices_after,
         };
         for (_, egress) in kinds.all() {
             let (known, is_as_before) = match egress {
@@ -95,7 +123,7 @@ impl Kept {
                 }
                 Egress::Wire(wire, side) => {
                     let from = kept.wires[wire];
-                    let is_same = |from: WireId| kept.is_same_wire(&before.wires[from], &after.wires[wire]);
+                    let is_same = |from: WireId| kept.is_same_wire((before, from), (after, wire), side);
                     (from.map(|from| kinds_before.of_wire(from, side)), from.is_some_and(is_same))
                 }
             };
@@ -109,7 +137,10 @@ impl Kept {
     fn is_same_queue(&self, before: &Plan, after: &Plan, from: ToolId, to: ToolId) -> bool {
         let (before_tool, after_tool): (&ToolPlan, &ToolPlan) = (&before.tools[from], &after.tools[to]);
         let is_same_output = match (before_tool.output, after_tool.output) {
-            (Output::Port(before), Output::Port(after)) => self.ports[after] == Some(before),
+            (Output::Port(from), Output::Port(to)) => {
+                self.devices[to] == Some(from)
+                    && before.ports[from].is_stopped == after.ports[to].is_stopped
+            }
             (Output::Capture, Output::Capture) => before_tool.capture == after_tool.capture,
             (Output::Discard, Output::Discard) => true,
             _ => false,
@@ -121,8 +152,12 @@ impl Kept {
             && before_tool.order_ns == after_tool.order_ns
     }
 
-    fn is_same_wire(&self, before: &WirePlan, after: &WirePlan) -> bool {
-        Side::ALL.iter().all(|&side| self.ports[after.port(side)] == Some(before.port(side)))
+    /// Returns whether what enters a wire at `side` goes on in the queue that it has.
+    fn is_same_wire(&self, before: (&Plan, WireId), after: (&Plan, WireId), side: Side) -> bool {
+        let port = |(plan, wire): (&Plan, WireId), side: Side| plan.wires[wire].port(side);
+        let is_same = |&side: &Side| self.devices[port(after, side)] == Some(port(before, side));
+        let leaves_by = |at: (&Plan, WireId)| at.0.ports[port(at, side.other())].is_stopped;
+        Side::ALL.iter().all(is_same) && leaves_by(before) == leaves_by(after)
     }
 
     /// Returns the ids before, at which counters are found that go on.
@@ -136,9 +171,9 @@ impl Kept {
         self.kinds_before.all().map(|(id, _)| id).filter(|id| !stays(id)).collect()
     }
 
-    /// Ports before that the plan has no more.
+    /// Ports before whose devices leave.
     pub(super) fn detached(&self) -> impl Iterator<Item = PortId> {
-        self.ports_after.entries().filter(|(_, after)| after.is_none()).map(|(id, _)| id)
+        self.devices_after.entries().filter(|(_, after)| after.is_none()).map(|(id, _)| id)
     }
 
     /// Returns whether the groups have the ids that they had.
@@ -148,7 +183,7 @@ impl Kept {
 
     /// Returns whether all ports and queues are as before, at the same ids.
     pub(super) fn keeps_setup(&self) -> bool {
-        is_identity(&self.ports, self.ports_after.len())
+        is_identity(&self.devices, self.devices_after.len())
             && is_identity(&self.outlets, self.kinds_before.count())
             && is_identity(&self.tools, self.kinds_before.tool_count())
     }
@@ -212,7 +247,8 @@ mod tests {
 
     fn kept(before: &str, after: &str) -> Kept {
         let head = "port attach p net_null0\ntool create t discard\n";
-        Kept::of(&plan_of(&format!("{head}{before}")), &plan_of(&format!("{head}{after}")))
+        let (before, after) = (plan_of(&format!("{head}{before}")), plan_of(&format!("{head}{after}")));
+        Kept::of(&before, &after, &Anew::default())
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tapline_api::words::TimeSource;
 use tapline_datapath::ids::{Attachment, PortId};
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
+use tapline_dpdk::eal::KeptDevice;
 use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
@@ -24,6 +25,10 @@ pub(super) struct Machine {
     /// The devices, by port of the plan, as in all lists that follow.
     pub ports: ById<PortId, Device>,
     pub clocks: Clocks,
+    /// This is what devices counted that the port had before the one that it has.
+    pub earlier: ById<PortId, DriverStats>,
+    /// Devices that could not be taken out of DPDK: closed, and not to be attached again.
+    pub kept_devices: Vec<KeptDevice>,
     /// The MTU that its frames are judged by, where it is a kernel interface.
     pub mtus: ById<PortId, Option<u32>>,
     /// The files that net_pcap writes.
@@ -48,6 +53,8 @@ impl Machine {
         let states = self.ports.entries().map(|(id, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
+            is_gone: port.is_gone(),
+            closed: port.closed().map(str::to_owned),
             driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(plan, id),
@@ -74,10 +81,10 @@ impl Machine {
         if plan.is_spread(port) { ClockState { latency_from: TimeSource::Ring, ..state } } else { state }
     }
 
-    /// Gives the counters of a port's driver, and what of it is missing in the file that it wrote.
+    /// Gives the counters of a port's driver and of those before it, and what of it is missing in the file that it wrote.
     pub(super) fn driver_stats(&self, port: PortId) -> DriverStats {
         let stats = self.ports[port].stats();
         let missing = self.written[port].as_ref().map_or(0, Written::missing);
-        DriverStats { tx_errors: stats.tx_errors + missing, ..stats }
+        DriverStats { tx_errors: stats.tx_errors + missing, ..stats }.plus(&self.earlier[port])
     }
 }

@@ -12,6 +12,8 @@ pub mod clocks;
 pub mod device;
 /// Ends a run.
 mod ending;
+/// Watches for devices that are taken away.
+mod gone;
 /// Looks after what runs.
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
@@ -49,9 +51,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::{Plan, RunOptions};
+use crate::plan::{Plan, RunOptions, memory};
 use crate::report::events::Events;
 use crate::report::snapshot;
+use crate::report::snapshot::totals::InFlight;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
 use housekeeping::Guards;
@@ -65,7 +68,7 @@ use start::fixed::Fixed;
 use start::placement::LcoreRoles;
 use start::queues::Layout;
 use tapline_api::event::Event;
-use tapline_api::snapshot::Snapshot;
+use tapline_api::snapshot::{InFlightLimit, KeptDevice, Snapshot};
 use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::ToolId;
@@ -127,6 +130,8 @@ pub struct Broker {
     retirement: Option<Retirement>,
     copy_resources: CopyResources,
     secret: Secret,
+    /// All workers have returned, and all is written: nothing is on its way any more.
+    is_at_rest: bool,
 }
 
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
@@ -178,6 +183,11 @@ impl Broker {
         self.workers.phase.get() == Phase::Running
     }
 
+    /// Returns the turns of each worker so far: a worker that sleeps for want of packets has one each time that it wakes up.
+    pub fn turns(&self) -> Vec<u64> {
+        self.account.counters.iter().map(|counters| counters.lcore.turns.get()).collect()
+    }
+
     /// Packets received so far.
     pub fn received(&self) -> u64 {
         self.account.received()
@@ -214,9 +224,27 @@ impl Broker {
         self.neighbours.clear_counts();
     }
 
+    /// Says how much may be on its way, since workers had polled so often; nothing once all have returned.
+    /// # Source
+    /// Every poll gives a burst at the most, and a worker has one in its hands.
+    fn in_flight(&self, polls: &[u64]) -> InFlight {
+        if self.is_at_rest {
+            return InFlight::default();
+        }
+        let plan = &*self.plan;
+        let bursts: u64 = self.account.polls().iter().zip(polls).map(|(now, then)| now - then + 1).sum();
+        InFlight {
+            packets: bursts * plan.settings.burst as u64 + memory::between_lcores(plan),
+            waiting: memory::waiting_by_egress(plan),
+            is_leaving: self.retirement.is_some() || self.account.has_leaving(),
+        }
+    }
+
     pub fn snapshot(&self) -> Snapshot {
+        let polls = self.account.polls();
         let all = self.account.totals();
-        let is_balanced = all.is_balanced();
+        let in_flight = self.in_flight(&polls);
+        let is_balanced = all.is_balanced_within(&in_flight);
         let totals =
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
         let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
@@ -236,8 +264,18 @@ impl Broker {
             watch: self.watch.state(),
             events: self.events.changes(),
             uptime: self.started.elapsed(),
+            in_flight_limit: InFlightLimit {
+                packets: in_flight.packets,
+                copies: in_flight.waiting.iter().map(|waiting| waiting + in_flight.packets).sum(),
+            },
             is_balanced,
         });
+        let kept = self.machine.kept_devices.iter().map(|kept| KeptDevice {
+            port: kept.port.clone(),
+            device: kept.device.clone(),
+            error: kept.error.clone(),
+        });
+        snapshot.kept_devices = kept.collect();
         for ((_, entry), tool) in snapshot.tools.iter_mut().zip(self.plan.tools.ids()) {
             entry.next_hop = self.neighbours.entry(tool);
             entry.heartbeat = self.neighbours.heartbeats(tool);

@@ -46,6 +46,8 @@ pub struct Neighbourhood {
     pub hops: Vec<Hop>,
     /// The outbox by which Tapline sends, if it sends by this port.
     pub outbox: Option<Outbox>,
+    /// The port is stopped: nothing is sent by it.
+    pub is_stopped: bool,
 }
 
 /// A question that a tool is asked again and again.
@@ -212,7 +214,7 @@ impl Neighbours {
     pub fn look(&mut self, elapsed_ns: u64, watch: &mut Watch, moment: &mut Moment<'_>) {
         self.clock_ns +=
             elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
-        for Neighbourhood { port, local_frames, responder, hops, outbox } in &mut self.ports {
+        for Neighbourhood { port, local_frames, responder, hops, outbox, is_stopped } in &mut self.ports {
             while let Some(heartbeat) =
                 local_frames.as_ref().and_then(|local_frames| local_frames.take_heartbeat())
             {
@@ -238,7 +240,7 @@ impl Neighbours {
                     }
                 }
             }
-            let Some(outbox) = outbox else { continue };
+            let Some(outbox) = outbox.as_mut().filter(|_| !*is_stopped) else { continue };
             for hop in hops.iter_mut() {
                 if let Some(event) = hop.state.on_time(elapsed_ns, &mut |frame| outbox.send(frame)) {
                     hop.tell(event, watch, moment);
@@ -254,7 +256,7 @@ impl Neighbours {
             while prober.expire(self.clock_ns) {
                 watch.observe(*tool, question.observation(false), moment);
             }
-            let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) =
+            let Some(Neighbourhood { hops, outbox: Some(outbox), is_stopped: false, .. }) =
                 self.ports.iter_mut().find(|known| known.port == *port)
             else {
                 continue;

@@ -76,11 +76,12 @@ pub enum Refusal {
         "{what}, which needs a restart: it is settled when the program starts; quit, change the file and run it"
     )]
     NeedsRestart { what: String },
-    /// A change for which a port would have to be stopped.
+    /// A change for which a port has to be taken down and set up again.
     #[error(
-        "{what}, for which a port that runs would have to be stopped: detach the port in a change of its own, and attach it anew"
+        "{what}, for which port {port} has to be taken down and set up again; if its packets may be missed meanwhile, say the word \
+         `interrupt`: `port config {port} ... interrupt`, or `reload FILE interrupt`"
     )]
-    InterruptsPort { what: String },
+    InterruptsPort { what: String, port: String },
     /// The run was started without room for changes.
     #[error(
         "only rules and filters can be changed: the run was started without `-i` or `--control`; quit, change the file and run it"
@@ -96,6 +97,18 @@ pub enum Refusal {
         "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
     )]
     DeviceInUse { port: String, device: String, other: String },
+    /// A file that is written would be begun anew, and what it holds would be lost.
+    #[error(
+        "{owner}: it would begin `{path}` anew, which {other} of the running plan writes; name another file, or destroy that one in a \
+         change of its own"
+    )]
+    FileInUse { owner: String, path: String, other: String },
+    /// A port names a device that its bus could not take out of DPDK.
+    #[error(
+        "port {port}: its device `{device}` was that of port {other}, and is closed: it could not be taken out of DPDK ({error}); attach \
+         another device, or quit and run the plan anew"
+    )]
+    DeviceKept { port: String, device: String, other: String, error: String },
     /// The lcores that are to send on a port are others than those that have its transmit queues.
     #[error(
         "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \

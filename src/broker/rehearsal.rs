@@ -228,6 +228,7 @@ fn intakes(eal: &Eal, plan: &Plan) -> Result<Vec<Intake>, Error> {
             spread: None,
             gives_rss: false,
             longest: None,
+            is_stopped: false,
         })
     };
     plan.ports.entries().map(intake).collect()

@@ -22,6 +22,7 @@ use super::{Broker, DRAIN_LIMIT};
 use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use tapline_api::event::Event;
+use tapline_api::snapshot::DriverStats;
 use tapline_api::words::{DropReason, LinkState};
 use tapline_datapath::counters::{EgressCounters, WriterCounters};
 use tapline_datapath::egress::mtu::FrameLimits;
@@ -32,6 +33,7 @@ use tapline_datapath::swap::plan_part::{Offer, PlanPart};
 use tapline_datapath::swap::published::LiveCell;
 use tapline_datapath::swap::setup::{NextOutlet, Release, Setup};
 use tapline_dpdk::clock;
+use tapline_dpdk::eal::KeptDevice;
 use tapline_packet::by_id::{ById, Id};
 
 /// A change of the plan that is over.
@@ -40,6 +42,8 @@ pub struct Swapped {
     pub moved: Vec<Moved>,
     /// From the offer to the last worker that took it up.
     pub swapped_us: u64,
+    /// The longest CPU time that a worker needed between its last burst by the plan before and its first by this one.
+    pub paused_ns: u64,
 }
 
 /// How far a change is.
@@ -74,7 +78,8 @@ pub(super) struct Retirement {
     is_leaving: bool,
     intakes: Vec<Intake>,
     released: Vec<(usize, Box<Release>)>,
-    devices: Vec<Device>,
+    /// The devices that leave, with their ports' names and what they had counted when they did.
+    devices: Vec<(Device, DriverStats)>,
     files: Vec<Locked>,
     written: Vec<Written>,
     /// With what counts the tool: the workers, and the writer at last.
@@ -93,11 +98,11 @@ impl Machinery {
         kept: &Kept,
     ) -> (ById<PortId, Option<LinkState>>, ById<PortId, Option<FrameLimits>>) {
         let (links, fits) = watch.links_and_fits();
-        let link = |(id, device): (PortId, &Device)| match kept.ports[id] {
+        let link = |(id, device): (PortId, &Device)| match kept.devices[id] {
             Some(from) => links[from],
             None => device.link_state(),
         };
-        let fit = |(id, port): (PortId, &PortPlan)| match kept.ports[id] {
+        let fit = |(id, port): (PortId, &PortPlan)| match kept.devices[id] {
             Some(from) => fits[from],
             None => FrameLimits::of(&port.devargs, self.mtus[id], port.mtu),
         };
@@ -143,7 +148,8 @@ impl Broker {
         let setup = |worker: usize| {
             (!is_same).then(|| {
                 Box::new(Setup {
-                    ports: kept.ports_after.clone(),
+                    ports: kept.devices_after.clone(),
+                    stopped: plan.ports.iter().map(|port| port.is_stopped).collect(),
                     intakes: Vec::new(),
                     local_frames: local_frames.clone(),
                     egresses: kept.kinds.all().map(|(id, _)| NextOutlet::Kept(id)).collect(),
@@ -195,10 +201,12 @@ impl Broker {
         for (worker, (intakes, ways)) in new.intakes.into_iter().zip(new.ways).enumerate() {
             let mut egresses = ways.egresses;
             leaving.iter().for_each(|&id| egresses.push(NextOutlet::Kept(id)));
-            let left =
-                self.layout.polled[worker].iter().filter(|polled| kept.ports_after[polled.port].is_none());
+            let left = self.layout.polled[worker]
+                .iter()
+                .filter(|polled| kept.devices_after[polled.port].is_none());
             setups.push(Some(Box::new(Setup {
-                ports: kept.ports_after.clone(),
+                ports: kept.devices_after.clone(),
+                stopped: plan.ports.iter().map(|port| port.is_stopped).collect(),
                 left: Vec::with_capacity(left.count()),
                 intakes,
                 local_frames: new.local_frames.clone(),
@@ -241,25 +249,32 @@ impl Broker {
             },
         );
         retirement.untied = Some(new.untied);
-        self.neighbours.go_on(new.neighbours, &kept.ports, &kept.tools);
+        self.neighbours.go_on(new.neighbours, &kept.devices, &kept.tools);
         self.change_recorders(kept, new.recorders, &mut retirement);
         (setups, retirement)
     }
 
     fn change_machine(&mut self, kept: &Kept, retirement: &mut Retirement, new: ChangedMachine) {
         let machine = &mut self.machine;
-        retirement.devices = kept.detached().map(|port| machine.ports[port].clone()).collect();
+        let leaving = |port| (machine.ports[port].clone(), machine.ports[port].stats());
+        retirement.devices = kept.detached().map(leaving).collect();
+        let earlier = |(id, from): (PortId, &Option<PortId>)| match (from, kept.devices[id]) {
+            (Some(from), Some(_)) => machine.earlier[*from],
+            (Some(from), None) => machine.driver_stats(*from),
+            (None, _) => DriverStats::default(),
+        };
+        machine.earlier = kept.ports.entries().map(earlier).collect();
         machine.ports = new.ports;
         machine.attachments = new.attachments;
-        machine.clocks.go_on(&kept.ports, new.clocks);
+        machine.clocks.go_on(&kept.devices, new.clocks);
         machine.mtus = new.mtus;
         machine.pools = new.pools;
-        retirement.files = machine.outputs.go_on(new.outputs, &kept.ports);
-        let written = go_on(&mut machine.written, new.written, &kept.ports);
+        retirement.files = machine.outputs.go_on(new.outputs, &kept.devices);
+        let written = go_on(&mut machine.written, new.written, &kept.devices);
         let left = std::mem::replace(&mut machine.written, written);
         retirement.written = left.into_iter().flatten().collect();
         let mut reports = new.reports;
-        for (id, from) in kept.ports.entries() {
+        for (id, from) in kept.devices.entries() {
             if let Some(from) = from {
                 reports[id] = take(&mut machine.reports[*from]);
             }
@@ -339,6 +354,8 @@ impl Broker {
             match handle.swap.collect() {
                 Some(Offer::Plan(mut part)) => {
                     retirement.taken_up_ns = retirement.taken_up_ns.max(part.taken_up_ns);
+                    let paused_ns = &mut retirement.swapped.paused_ns;
+                    *paused_ns = part.paused_ns.max(*paused_ns);
                     if let Some(setup) = &mut part.setup {
                         retirement.intakes.append(&mut setup.left);
                     }
@@ -440,8 +457,21 @@ impl Broker {
 
     fn end_retirement(&mut self, mut retirement: Retirement) {
         let swapped = take(&mut retirement.swapped);
+        // the last queue of a port stops it
+        drop((take(&mut retirement.intakes), take(&mut retirement.released)));
+        for (device, counted) in &retirement.devices {
+            if let Some((id, _)) = self.plan.ports.entries().find(|(_, port)| port.name == device.name()) {
+                let earlier = &mut self.machine.earlier[id];
+                *earlier = earlier.plus(&device.stats().since(counted));
+            }
+        }
         // queues before the ports that they are of
         drop(retirement);
+        for kept in self.machine.eal.take_kept() {
+            let KeptDevice { port, device, error } = kept.clone();
+            self.record(Event::DeviceKept { port, device, error });
+            self.machine.kept_devices.push(kept);
+        }
         self.account.let_go();
         self.machine.eal.reclaim();
         self.swapped = Some(swapped);

@@ -15,7 +15,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals)) {
+    match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals, || {})) {
         Ok((parsed, plan)) => {
             let options =
                 RunOptions { eal: RunOptions::eal_of(args.eal.as_deref()), ..RunOptions::default() };

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Status;
-use super::help;
 use super::output::{print, tell, tell_line};
-use crate::control::lines;
+use crate::control::{help, lines};
 use crate::report::log::Form;
 use tapline_api::words::{Level, Vocabulary};
+use tapline_lang::ast::session::{Reload, SessionCommand};
+use tapline_lang::files::NoFiles;
 
 /// The folder of units' sockets: RUNTIME/NAME/control.sock.
-const RUNTIME: &str = "/run/tapline";
+pub(super) const RUNTIME: &str = "/run/tapline";
+/// The name of a unit's socket.
+pub(super) const SOCKET: &str = "control.sock";
 /// The longest reply: statistics of the largest plans.
 const MOST_REPLY_BYTES: usize = 256 << 20;
 
@@ -77,6 +80,24 @@ fn quoted(word: &str) -> String {
     } else {
         format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
     }
+}
+
+/// Says a line that names a file, `reload FILE` or `save FILE`, with the file's path from the root on: the broker runs in another folder.
+/// `None` for all other lines.
+fn from_root(line: &str) -> Option<String> {
+    let nothing = tapline_lang::parse_text("", "", &[]);
+    let mut parsed = tapline_lang::parse_onto(&nothing, line.as_bytes(), &NoFiles);
+    // mistakes are the broker's to tell, and its variables are not known here
+    if parsed.diagnostics.has_errors() || parsed.session.len() != 1 {
+        return None;
+    }
+    let mut command = parsed.session.remove(0).value;
+    let (SessionCommand::Reload(Reload { file, .. }) | SessionCommand::Save(file)) = &mut command else {
+        return None;
+    };
+    let path = std::path::absolute(file.as_ref()?).ok()?;
+    *file = Some(path.to_str()?.to_owned());
+    Some(command.to_string())
 }
 
 /// A connection to a broker.
@@ -168,6 +189,7 @@ impl Connection {
 
     /// Sends a line, and prints the answer.
     fn send(&mut self, line: &str, is_json: bool) -> Result<Status, Status> {
+        let line = from_root(line).unwrap_or_else(|| line.to_owned());
         let response = self.call("run", &json!({ "line": line }))?;
         Ok(show(&response, is_json))
     }
@@ -301,7 +323,9 @@ fn show(response: &Value, is_json: bool) -> Status {
         }
         return status;
     }
-    print(response["result"]["result"].as_str().unwrap_or_default());
+    // objects such as receipts have a text for people
+    let result = &response["result"];
+    print(result["text"].as_str().or(result["result"].as_str()).unwrap_or_default());
     tell(response["result"]["remarks"].as_str().unwrap_or_default());
     status
 }
@@ -331,7 +355,7 @@ impl Which {
                 tell_line(format_args!("error: `{name}` is no broker's name; --control takes a path"));
                 Err(Status::Refused)
             }
-            (Some(name), _) => Ok(Path::new(RUNTIME).join(name).join("control.sock")),
+            (Some(name), _) => Ok(Path::new(RUNTIME).join(name).join(SOCKET)),
             (None, Some(path)) => Ok(path.clone()),
             (None, None) => only_one(Path::new(RUNTIME)),
         }
@@ -342,9 +366,7 @@ impl Which {
 fn only_one(runtime: &Path) -> Result<PathBuf, Status> {
     let folders = std::fs::read_dir(runtime).into_iter().flatten().flatten();
     let mut sockets: Vec<(String, PathBuf)> = folders
-        .map(|folder| {
-            (folder.file_name().to_string_lossy().into_owned(), folder.path().join("control.sock"))
-        })
+        .map(|folder| (folder.file_name().to_string_lossy().into_owned(), folder.path().join(SOCKET)))
         .filter(|(_, socket)| socket.exists())
         .collect();
     sockets.sort();
@@ -381,6 +403,29 @@ mod tests {
         );
         assert_eq!(line(&["let", "x", ""]), "let x \"\"");
         assert_eq!(line(&["filter", "create", "a", "\"x\" \\"]), "filter create a \"\\\"x\\\" \\\\\"");
+    }
+
+    #[test]
+    fn files_are_named_from_the_root_on() {
+        let folder = std::env::current_dir().expect("a folder");
+        let path = |name: &str| folder.join(name).display().to_string();
+        assert_eq!(
+            from_root("reload  a.pipe confirm 60s").as_deref(),
+            Some(&*format!("reload {} confirm 1m", path("a.pipe")))
+        );
+        assert_eq!(from_root("save \"a b\"").as_deref(), Some(&*format!("save \"{}\"", path("a b"))));
+        assert_eq!(from_root("reload /etc/a.pipe").as_deref(), Some("reload /etc/a.pipe"));
+        for other in [
+            "reload",
+            "reload confirm 1h",
+            "save",
+            "show ports",
+            "reload ${X}",
+            "reload a b",
+            "include a.pipe",
+        ] {
+            assert_eq!(from_root(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -14,9 +14,9 @@ use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{Config, Context, Helper};
 
-use super::help;
 use super::output;
 use crate::control::complete::Completion;
+use crate::control::help;
 
 /// The text before each line.
 pub(super) const PROMPT: &str = "tapline> ";

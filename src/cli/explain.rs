@@ -124,8 +124,8 @@ fn explain(args: &Args, signals: &Signals) -> Result<(), Failure> {
     let refused = |text: String| Failure(Status::Refused, text);
     let expression = args.expression.as_deref().map(compile).transpose();
     let expression = expression.map_err(|error| refused(format!("--match: {error}")))?;
-    let (parsed, plan) = load_in(&args.source, Vec::new(), signals, surroundings)
-        .map_err(|status| Failure(status, String::new()))?;
+    let (parsed, plan) =
+        load_in(&args.source, signals, surroundings).map_err(|status| Failure(status, String::new()))?;
     let question = question(args, &plan)?;
     let mut capture = Capture::open(&args.input, &plan, args.from.as_deref())?;
     let mut out = Out {

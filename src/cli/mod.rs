@@ -15,14 +15,14 @@ mod editor;
 pub mod explain;
 /// `tapline filter`.
 pub mod filter;
-/// `help` at a prompt.
-mod help;
 /// Writes what a command says.
 pub mod output;
 /// The prompt of `tapline run -i`.
 mod prompt;
 /// `tapline run`.
 pub mod run;
+/// Tells the service manager how a run is.
+mod service;
 /// The prompt of `tapline ctl`.
 mod shell;
 /// SIGINT, SIGTERM and SIGHUP.
@@ -33,9 +33,11 @@ pub mod stats_out;
 pub mod version;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use self::signals::Signals;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
+use crate::control::history::Version;
 use crate::control::work::Work;
 use crate::plan::{self, Plan, Run, Surroundings};
 pub use tapline_api::request::Status;
@@ -70,27 +72,53 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
-/// gives it up.
+/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. `waits` is
+/// called again and again meanwhile. A signal gives it up.
 fn load(
     source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
+    waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
-    load_in(source, outputs, signals, Surroundings::system)
+    let (path, sets) = (source.file.clone(), source.sets.clone());
+    let read = move |surroundings: &Surroundings| lang::load(&path, &sets, &*surroundings.files);
+    plan_of(read, outputs, signals, waits, Surroundings::system)
 }
 
-/// As [`load`], in these surroundings.
+/// As [`load`], in these surroundings, for a command that writes nothing by flags.
 fn load_in(
     source: &SourceArgs,
-    outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
     surroundings: fn() -> Surroundings,
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
+    let read = move |surroundings: &Surroundings| lang::load(&path, &sets, &*surroundings.files);
+    plan_of(read, Vec::new(), signals, || (), surroundings)
+}
+
+/// Plans a text of the history as [`load`] plans a file.
+fn load_text(
+    version: &Arc<Version>,
+    outputs: Vec<(&'static str, PathBuf)>,
+    signals: &Signals,
+    waits: impl FnMut(),
+) -> Result<(Parsed, Plan), Status> {
+    let version = Arc::clone(version);
+    let name = format!("plan {}", version.id);
+    let read = move |_: &Surroundings| lang::parse_text(&name, &version.text, &[]);
+    plan_of(read, outputs, signals, waits, Surroundings::system)
+}
+
+fn plan_of(
+    read: impl FnOnce(&Surroundings) -> Parsed + Send + 'static,
+    outputs: Vec<(&'static str, PathBuf)>,
+    signals: &Signals,
+    mut waits: impl FnMut(),
+    surroundings: fn() -> Surroundings,
+) -> Result<(Parsed, Plan), Status> {
     let work = Work::begin(move |progress| {
         let surroundings = surroundings();
-        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
+        let mut parsed = Parsed { outputs, ..read(&surroundings) };
         let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)
     });
@@ -102,6 +130,7 @@ fn load_in(
     })?;
     let is_given_up = || {
         signals.alive();
+        waits();
         signals.is_ended()
     };
     let Some((parsed, Ok(plan))) = work.wait(is_given_up, output::tell_line) else {

@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::Status;
 use super::editor::{self, Editor, PROMPT, Typed};
 use super::output::{self, has_room, print, tell, tell_line};
 use super::signals::Signals;
-use super::{Status, help};
 use crate::control::bell::Bell;
 use crate::control::complete::Completion;
 use crate::control::draft::Draft;
+use crate::control::help::{self, TAKE_BACK};
 use crate::control::lines::{Line, Lines, MOST_BYTES};
 use crate::control::session::{Answer, Ticket};
 use tapline_api::access::Principal;
@@ -21,8 +22,6 @@ use tapline_kernel::process;
 
 /// How often commands before `start` are looked for.
 const TICK: Duration = Duration::from_millis(5);
-/// Typed while a change is planned, gives it up.
-const TAKE_BACK: &[u8] = b"cancel";
 /// How long the editor waits for the words that complete a line.
 const COMPLETION_LIMIT: Duration = Duration::from_millis(200);
 /// A line that takes longer may be taken back: the prompt comes before its answer.
@@ -110,7 +109,7 @@ impl Prompt {
 
     /// Returns whether the user takes back the line that is not answered yet.
     pub(super) fn is_taken_back(&mut self) -> bool {
-        let is_taken_back = self.waits_for.is_some() && self.lines.take_if(TAKE_BACK);
+        let is_taken_back = self.waits_for.is_some() && self.lines.take_if(TAKE_BACK.as_bytes());
         // the line is one that was typed
         self.is_shown &= !is_taken_back;
         is_taken_back
@@ -160,12 +159,6 @@ impl Prompt {
         Reply::refused(format!("error: the line is longer than {MOST_BYTES} bytes; it was passed over\n"))
     }
 
-    /// Answers what needs no broker.
-    pub(super) fn own_answer(line: &[u8]) -> Option<Reply> {
-        let asked = std::str::from_utf8(line).ok().and_then(help::asked)?;
-        Some(help::help(help::entries(), asked).map_or_else(Reply::refused, Reply::done))
-    }
-
     /// Takes commands that add to the file's plan, until `start`. An `Err` ends the command: `quit`, a signal or the end of the input came first.
     pub(super) fn until_start(&mut self, draft: &mut Draft, signals: &Signals) -> Result<(), Status> {
         if draft.is_started() {
@@ -191,7 +184,7 @@ impl Prompt {
             match self.take() {
                 Ok(Line::TooLong) => self.answer_draft(draft, &Self::too_long()),
                 Ok(Line::Whole(line)) if is_exit(&line) => return Err(self.status()),
-                Ok(Line::Whole(line)) => match Self::own_answer(&line) {
+                Ok(Line::Whole(line)) => match help::own_answer(&line) {
                     Some(reply) => self.answer_draft(draft, &reply),
                     None => match draft.handle(line) {
                         Answer::Now(reply) => self.answer_draft(draft, &reply),

@@ -1,26 +1,29 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use super::ctl::{RUNTIME, SOCKET};
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
+use super::service::Service;
 use super::signals::Signals;
 use super::stats_out::StatsOut;
-use super::{SourceArgs, Status, has_place, load};
+use super::{SourceArgs, Status, has_place, load, load_text};
 use crate::broker::{self, Broker, Ending};
 use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
+use crate::control::help;
 use crate::control::lines::Line;
+use crate::control::memory::Memory;
 use crate::control::reload::Origin;
 use crate::control::serve::Server;
-use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
+use crate::control::session::{Answer, Beginning, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
-use crate::control::state::State;
-use crate::control::tokens::Tokens;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
@@ -59,7 +62,7 @@ pub struct Args {
     /// Answer commands and requests on this Unix socket while running
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// Keep tokens in this folder, which one broker has at a time
+    /// Keep tokens, the history and a plan that waits to be confirmed in this folder, which one broker has at a time
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
@@ -82,6 +85,8 @@ pub fn run(args: &Args) -> Status {
 
 /// Returns how a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
+    // no other thread runs yet
+    let mut service = Service::take();
     let signals = Signals::handle()?;
     if let Err(error) = write_apart() {
         tell_line(format_args!(
@@ -90,29 +95,40 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         return Err(Status::Failed);
     }
     let bell = Bell::default();
+    let memory = args.memory()?;
+    let mut log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    memory.events.iter().for_each(|event| tell_line(log.ahead(event, clock::now_ns())));
     let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
-        Input::take(args, &signals, &bell)?;
-    let tokens = args.tokens()?;
+        Input::take(args, &memory, &signals, &bell, &mut service)?;
+    service.sets_up();
     let broker = start(&plan, options)?;
-    let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let mut session = Session::new(
-        args.name(),
-        broker,
-        pipeline,
-        limits,
-        prompt.is_some() || socket.is_some(),
-        args.origin(),
-    );
-    session.take_tokens(tokens);
-    let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    let beginning = Beginning {
+        name: args.name(),
+        limits: Limits { duration: args.duration, idle: args.exit_idle },
+        is_attended: prompt.is_some() || socket.is_some(),
+        origin: args.origin(),
+        memory,
+    };
+    let session = Session::new(broker, pipeline, beginning);
     let server = socket.map(Server::new);
-    let mut run =
-        Run { args, session, log, stats, prompt, script: Status::Done, server, bell, hangup: None };
+    let mut run = Run {
+        args,
+        session,
+        log,
+        stats,
+        prompt,
+        script: Status::Done,
+        server,
+        bell,
+        service,
+        hangup: None,
+    };
     run.write_log();
-    if args.control.is_some() || std::env::var_os("NOTIFY_SOCKET").is_some() {
+    if args.control.is_some() || run.service.is_there() {
         signals.reload_by_hangup();
     }
     run.begin(&plan.actions)?;
+    run.service.ready(&run.session);
     if is_typed {
         run.print("started\n");
     }
@@ -136,9 +152,19 @@ struct Input {
 }
 
 impl Input {
-    /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
-    fn take(args: &Args, signals: &Signals, bell: &Bell) -> Result<Self, Status> {
-        let (parsed, plan) = load(&args.source, args.outputs(), signals)?;
+    /// Reads the file, or the confirmed plan where another waited for that; takes what statistics go to, and the commands that are typed
+    /// before `start`. An `Err` ends the command.
+    fn take(
+        args: &Args,
+        memory: &Memory,
+        signals: &Signals,
+        bell: &Bell,
+        service: &mut Service,
+    ) -> Result<Self, Status> {
+        let (parsed, plan) = match memory.confirmed() {
+            Some(version) => load_text(version, args.outputs(), signals, || service.plans())?,
+            None => load(&args.source, args.outputs(), signals, || service.plans())?,
+        };
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
         let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
@@ -156,7 +182,7 @@ impl Input {
         let options = RunOptions {
             eal: RunOptions::eal_of(args.eal.as_deref()),
             is_profiled: args.profile,
-            is_changeable: args.interactive || args.control.is_some(),
+            is_changeable: args.interactive || args.control.is_some() || service.is_there(),
         };
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
@@ -166,9 +192,11 @@ impl Input {
 }
 
 impl Args {
-    /// Gives the name of the broker, which is that of its file.
+    /// Gives the name of the broker: the one by which `ctl -n` finds its socket, else that of its file.
     fn name(&self) -> String {
-        self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        let name = self.control.as_deref().and_then(name_of_socket);
+        let name = name.unwrap_or_else(|| self.source.file.file_stem().unwrap_or_default().to_owned());
+        name.to_string_lossy().into_owned()
     }
 
     /// Returns the text that the broker is started from.
@@ -187,11 +215,10 @@ impl Args {
             .collect()
     }
 
-    /// Takes the folder of what outlives the broker, and reads the tokens in it.
-    fn tokens(&self) -> Result<Tokens, Status> {
-        let state = self.state.as_deref().map(State::open).transpose();
-        state.and_then(|state| Tokens::of(state.map(Arc::new))).map_err(|error| {
-            let path = self.state.as_deref().unwrap_or(Path::new(""));
+    /// Takes the folder of what outlives the broker, and reads what it has.
+    fn memory(&self) -> Result<Memory, Status> {
+        let Some(path) = self.state.as_deref() else { return Ok(Memory::default()) };
+        Memory::open(path, &self.source.file).map_err(|error| {
             tell_line(format_args!("error: --state {}: {error}", path.display()));
             Status::Failed
         })
@@ -203,6 +230,14 @@ impl Args {
         tell_line(format_args!("error: {}: {error}", path.display()));
         Status::Failed
     }
+}
+
+/// Returns the NAME of a socket at /run/tapline/NAME/control.sock.
+fn name_of_socket(path: &Path) -> Option<OsString> {
+    let path = std::path::absolute(path).ok()?;
+    let folder = path.parent().filter(|_| path.file_name().is_some_and(|name| name == SOCKET))?;
+    let name = folder.file_name().filter(|_| folder.parent() == Some(Path::new(RUNTIME)))?;
+    Some(name.to_owned())
 }
 
 /// Listens on the control socket.
@@ -232,6 +267,7 @@ struct Run<'a> {
     script: Status,
     server: Option<Server>,
     bell: Bell,
+    service: Service,
     /// A reload that a signal asked for.
     hangup: Option<Ticket>,
 }
@@ -260,26 +296,37 @@ impl Run<'_> {
             tell(self.session.tables());
         }
         if signals.takes_reopen() || self.session.takes_reopen() {
-            self.reopen();
+            let told = self.stats.reopen();
+            self.warn(told);
         }
         if signals.takes_reload() {
             let by = Principal::by_signal(process::own_uid());
+            self.service.reloads();
             match self.session.reload(&by, Reload::default(), false) {
-                Answer::Now(reply) => self.show(&reply),
+                Answer::Now(reply) => self.hung_up(&reply),
                 Answer::Later(ticket) => self.hangup = Some(ticket),
             }
         }
     }
 
-    fn reopen(&mut self) {
-        if let Some(text) = self.stats.reopen() {
+    /// Tells what came of a reload that a signal asked for.
+    fn hung_up(&mut self, reply: &Reply) {
+        // the log is read by those who sent the signal; results are not theirs
+        tell(&reply.result);
+        tell(&reply.remarks);
+        self.service.reloaded(&self.session, reply.error.is_none());
+    }
+
+    fn warn(&mut self, text: Option<String>) {
+        if let Some(text) = text {
             tell_line(self.log.line(clock::now_ns(), Level::Warning, &text));
         }
     }
 
     fn write_stats(&mut self, snapshot: &Snapshot) {
         // a file that was moved away is noticed without being told
-        self.reopen();
+        let told = self.stats.follow();
+        self.warn(told);
         if let Some(event) = self.stats.write(snapshot) {
             self.session.record(event);
         }
@@ -307,6 +354,7 @@ impl Run<'_> {
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            self.service.look(&self.session);
             for (old, new) in tick.renamed {
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
                 self.prompt.iter_mut().for_each(|prompt| prompt.rename(old, new));
@@ -314,9 +362,7 @@ impl Run<'_> {
             for (ticket, reply) in tick.replies {
                 self.server.iter_mut().for_each(|server| server.answer(ticket, &reply));
                 if self.hangup.take_if(|hangup| *hangup == ticket).is_some() {
-                    // the log is read by those who sent the signal; results are not theirs
-                    tell(&reply.result);
-                    tell(&reply.remarks);
+                    self.hung_up(&reply);
                 }
                 self.answer(ticket, &reply);
             }
@@ -365,7 +411,7 @@ impl Run<'_> {
             match prompt.take() {
                 Ok(Line::TooLong) => self.answer_now(&mut prompt, &Prompt::too_long()),
                 Ok(Line::Whole(line)) if is_exit(&line) => return self.leave(prompt),
-                Ok(Line::Whole(line)) => match Prompt::own_answer(&line) {
+                Ok(Line::Whole(line)) => match help::own_answer(&line) {
                     Some(reply) => self.answer_now(&mut prompt, &reply),
                     None => match self.session.handle(&prompt.principal, Request::line(line)) {
                         Answer::Now(reply) => self.answer_now(&mut prompt, &reply),
@@ -399,6 +445,7 @@ impl Run<'_> {
 
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
+        self.service.stops();
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();
@@ -432,6 +479,25 @@ fn due_after(due: Instant, now: Instant, interval: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_is_called_as_ctl_finds_it() {
+        let name =
+            |path: &str| name_of_socket(Path::new(path)).map(|name| name.into_string().expect("text"));
+        assert_eq!(name("/run/tapline/edge-1/control.sock").as_deref(), Some("edge-1"));
+        assert_eq!(name("/run//tapline/./edge/control.sock").as_deref(), Some("edge"));
+        for other in [
+            "/run/tapline/control.sock",
+            "/run/tapline/edge/other.sock",
+            "/run/tapline/a/b/control.sock",
+            "/run/tapline/../control.sock",
+            "/tmp/tapline/edge/control.sock",
+            "control.sock",
+            "/",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn a_time_in_which_the_process_slept_is_one_line_of_statistics() {

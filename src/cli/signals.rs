@@ -20,7 +20,7 @@ use tapline_kernel::process;
 /// Time between two looks of the guard.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the end of a run may take: drains, captures that are closed, replays whose rest is counted, output that is read.
-const END_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// Records whether a signal came, and whether the command's thread looks for it.
 pub struct Signals(Arc<State>);

@@ -18,6 +18,8 @@ pub struct StatsOut {
     /// As the user wrote it.
     name: String,
     is_whole: bool,
+    /// The file was moved away, and could not be opened anew.
+    is_refused: bool,
 }
 
 enum Target {
@@ -65,7 +67,7 @@ impl StatsOut {
             }
             Some(path) => Locked::take(path)?.map_or(Target::Unopened, Target::Taken),
         };
-        Ok(Self { target, name, is_whole: true })
+        Ok(Self { target, name, is_whole: true, is_refused: false })
     }
 
     /// Empties the file: there will be something to write.
@@ -97,6 +99,7 @@ impl StatsOut {
             Some(locked) => Target::appending(&path, locked.keep()?),
             None => Err(io::Error::other("it is not a regular file")),
         });
+        self.is_refused = opened.is_err();
         match opened {
             Ok(target) => {
                 if let Target::File { outlet, .. } = std::mem::replace(&mut self.target, target) {
@@ -109,6 +112,12 @@ impl StatsOut {
                 self.name
             )),
         }
+    }
+
+    /// Does as [`reopen`](Self::reopen) without being asked: what is to be told is given once, until the file is opened.
+    pub fn follow(&mut self) -> Option<String> {
+        let was_refused = self.is_refused;
+        self.reopen().filter(|_| !was_refused)
     }
 
     pub fn is_stdout(&self) -> bool {

@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 use super::audit::gate::Passage;
 use super::receipt::{Facts, Moved};
 use super::work::{Look, Work};
+use crate::broker::refusal::Refusal;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
 use crate::plan::identity::plan_hash;
-use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
 use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
+use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::session::{SessionCommand, TokenCommand};
 use tapline_lang::diagnostic::{Diagnostic, Severity};
-use tapline_lang::files::NoFiles;
+use tapline_lang::files::{Files, NoFiles};
 use tapline_lang::lexer::Variables;
 use tapline_lang::{self as lang, Parsed};
 
@@ -50,6 +51,8 @@ pub struct Planned {
     pub text: String,
     /// Warnings of what was typed.
     pub warnings: Reply,
+    /// Ports that the commands say may be interrupted, by name.
+    pub interrupts: Vec<String>,
 }
 
 impl Pipeline {
@@ -75,8 +78,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it.
-    pub fn read_freely(&self, line: &[u8]) -> Result<Change, Reply> {
-        let typed = lang::parse_onto(&self.0, line, &System);
+    pub fn read_freely(&self, line: &[u8], files: &dyn Files) -> Result<Change, Reply> {
+        let typed = lang::parse_onto(&self.0, line, files);
         if typed.diagnostics.has_errors() {
             return Err(refused(&typed, ""));
         }
@@ -87,8 +90,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, and what cannot be changed while a plan runs.
-    pub fn read(&self, line: &[u8], by: &Principal) -> Result<Typed, Reply> {
-        let mut change = self.read_freely(line)?;
+    pub fn read(&self, line: &[u8], by: &Principal, files: &dyn Files) -> Result<Typed, Reply> {
+        let mut change = self.read_freely(line, files)?;
         if change.typed.role > by.role {
             return Err(forbidden(change.typed.role, by));
         }
@@ -149,24 +152,39 @@ impl Change {
     ///
     /// # Errors
     /// All mistakes.
-    pub fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, Reply> {
+    pub fn plan(
+        self,
+        files: Arc<dyn Files>,
+        before: Option<&Plan>,
+        progress: &progress::Progress,
+    ) -> Result<Planned, Reply> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
+        let interrupts = typed.file.commands.iter().filter_map(|command| interrupted_by(&command.value));
+        let interrupts: Vec<String> = interrupts.collect();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        plan_of(parsed, first_typed, before, progress)
+        Ok(Planned { interrupts, ..plan_of(parsed, first_typed, files, before, progress)? })
     }
+}
+
+/// Returns the port that a command says may be interrupted, if it says so of one.
+fn interrupted_by(command: &Command) -> Option<String> {
+    let Command::PortConfig { name, options } = command else { return None };
+    let says = options.iter().any(|option| option.value == PortOption::Interrupt);
+    says.then(|| name.value.clone())
 }
 
 /// Plans what was parsed; warnings are those of the texts from `first` on.
 fn plan_of(
     mut parsed: Parsed,
     first: usize,
+    files: Arc<dyn Files>,
     before: Option<&Plan>,
     progress: &progress::Progress,
 ) -> Result<Planned, Reply> {
-    let plan =
-        plan::plan_after(&mut parsed, &Surroundings::system(), before, progress).map_err(|_| given_up())?;
+    let surroundings = Surroundings { files, ..Surroundings::system() };
+    let plan = plan::plan_after(&mut parsed, &surroundings, before, progress).map_err(|_| given_up())?;
     // what was there before was warned of before
     parsed
         .diagnostics
@@ -180,7 +198,7 @@ fn plan_of(
     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
     plan::compact(&mut parsed);
     let text = lang::text(&parsed.file);
-    Ok(Planned { parsed, plan, text, warnings })
+    Ok(Planned { parsed, plan, text, warnings, interrupts: Vec::new() })
 }
 
 /// Answers with what was found in a text, and `rest` behind it.
@@ -216,6 +234,8 @@ pub enum What {
     Line(Vec<u8>),
     /// A change that was read already.
     Change(Change),
+    /// A command to the broker itself, which was read already, and the line that says it.
+    Session { line: Vec<u8>, command: SessionCommand },
     /// A whole file.
     File { path: PathBuf, sets: Vec<(String, String)>, outputs: Vec<(&'static str, PathBuf)> },
     /// A whole text, which is called by `name`.
@@ -226,8 +246,12 @@ pub enum What {
 pub struct Order {
     pub what: What,
     pub by: Principal,
+    /// The files that it may name.
+    pub files: Arc<dyn Files>,
     /// It is planned, and not taken up.
     pub is_dry_run: bool,
+    /// Ports may be taken down and set up again.
+    pub may_interrupt: bool,
     /// The hash that the text must have to be taken up, and the answer to another.
     pub must_be: Option<(String, Reply)>,
 }
@@ -245,6 +269,7 @@ pub struct Planning {
     is_dry_run: bool,
     /// It is answered by a receipt.
     has_receipt: bool,
+    may_interrupt: bool,
     must_be: Option<(String, Reply)>,
     stage: Stage,
 }
@@ -253,9 +278,19 @@ enum Stage {
     Plans(Work<Result<Made, Reply>>),
     /// Its record is being written.
     Made(Made),
+    /// Ports are being closed that the plan has otherwise.
+    Interrupts(Box<Interruption>),
     /// The workers have been given the plan.
     Swaps(Box<Taken>),
     Over,
+}
+
+/// A change for which ports are taken down and set up again.
+struct Interruption {
+    parsed: Parsed,
+    plan: Arc<Plan>,
+    ports: Vec<String>,
+    taken: Box<Taken>,
 }
 
 /// A change that was taken up.
@@ -267,6 +302,8 @@ pub struct Taken {
     pub planned: Duration,
     /// Until all workers went by the plan.
     pub swapped: Duration,
+    /// The longest CPU time that a worker needed between its last burst by the plan before and its first by this one.
+    pub paused: Duration,
     /// The facts of its receipt, if it is answered by one.
     pub facts: Option<Facts>,
     /// The answer: warnings, by now.
@@ -293,7 +330,7 @@ pub(super) fn are_recorded(commands: &[Command]) -> bool {
 }
 
 /// Returns whether the audit log has a record of such a command. The plans that some bring have one of their own.
-pub(super) fn is_recorded(command: &SessionCommand) -> bool {
+pub fn is_recorded(command: &SessionCommand) -> bool {
     match command {
         SessionCommand::Confirm(_)
         | SessionCommand::Save(_)
@@ -330,7 +367,7 @@ impl What {
     /// Returns what was typed, where somebody did.
     pub fn typed(&self) -> Option<Vec<u8>> {
         match self {
-            What::Line(line) => Some(line.clone()),
+            What::Line(line) | What::Session { line, .. } => Some(line.clone()),
             What::Change(Change { accepted, typed }) => {
                 let (_, source) = typed.sources.iter().nth(accepted.sources.len())?;
                 Some(source.text().as_bytes().to_vec())
@@ -346,25 +383,26 @@ impl What {
     fn make(
         self,
         pipeline: &Pipeline,
-        by: &Principal,
+        (by, files): (&Principal, Arc<dyn Files>),
         running: &Plan,
         progress: &progress::Progress,
     ) -> Result<Made, Reply> {
         let planned = match self {
-            What::Line(line) => match pipeline.read(&line, by)? {
-                Typed::Change(change) => change.plan(Some(running), progress)?,
+            What::Line(line) => match pipeline.read(&line, by, &*files)? {
+                Typed::Change(change) => change.plan(files, Some(running), progress)?,
                 Typed::Others(commands, variables) => return Ok(Made::Others(commands, variables)),
                 Typed::Session(command) => return Ok(Made::Session(command)),
             },
-            What::Change(change) => change.plan(Some(running), progress)?,
+            What::Change(change) => change.plan(files, Some(running), progress)?,
+            What::Session { command, .. } => return Ok(Made::Session(command)),
             What::File { path, sets, outputs } => {
                 // a pipe would be waited for; the file that a broker begins with may be one, a file that is loaded later is none
-                let parsed = lang::load_regular(&path, &sets, &System);
-                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+                let parsed = lang::load_regular(&path, &sets, &*files);
+                plan_of(Parsed { outputs, ..parsed }, 0, files, Some(running), progress)?
             }
             What::Text { name, text, outputs } => {
                 let parsed = lang::parse_text(&name, &text, &[]);
-                plan_of(Parsed { outputs, ..parsed }, 0, Some(running), progress)?
+                plan_of(Parsed { outputs, ..parsed }, 0, files, Some(running), progress)?
             }
         };
         Ok(Made::Planned(Box::new(planned)))
@@ -377,14 +415,15 @@ impl Planning {
     /// # Errors
     /// If there is no thread for it.
     pub fn begin(order: Order, pipeline: &Pipeline, running: Arc<Plan>) -> Result<Self, Reply> {
-        let Order { what, by, is_dry_run, must_be } = order;
+        let Order { what, by, files, is_dry_run, may_interrupt, must_be } = order;
         let has_receipt = matches!(what, What::File { .. } | What::Text { .. });
         let pipeline = pipeline.clone();
-        let work = Work::begin(move |progress| what.make(&pipeline, &by, &running, progress));
+        let work = Work::begin(move |progress| what.make(&pipeline, (&by, files), &running, progress));
         Ok(Self {
             since: Instant::now(),
             is_dry_run,
             has_receipt,
+            may_interrupt,
             must_be,
             stage: Stage::Plans(work.map_err(no_thread)?),
         })
@@ -443,6 +482,18 @@ impl Planning {
                 return over;
             }
         }
+        if let Stage::Interrupts(_) = &self.stage {
+            if broker.is_retiring() {
+                return Progress::Waits(None);
+            }
+            let Stage::Interrupts(interruption) = std::mem::replace(&mut self.stage, Stage::Over) else {
+                return Progress::Waits(None);
+            };
+            match interruption.set_up(broker, pipeline) {
+                Ok(taken) => self.stage = Stage::Swaps(taken),
+                Err(reply) => return Progress::Refused(reply),
+            }
+        }
         let Stage::Swaps(taken) = &mut self.stage else { return Progress::Waits(None) };
         if taken.swapped.is_zero() {
             let waited = self.since.elapsed() - taken.planned;
@@ -461,6 +512,7 @@ impl Planning {
             facts.after = broker.snapshot();
             if let Some(swapped) = broker.swapped().filter(|_| late.is_none()) {
                 taken.swapped = Duration::from_micros(swapped.swapped_us);
+                taken.paused = Duration::from_nanos(swapped.paused_ns);
                 facts.moved = Moved {
                     buckets: swapped.moved.iter().map(|moved| moved.buckets).sum(),
                     flows: swapped.moved.iter().map(|moved| moved.flows).sum(),
@@ -475,7 +527,7 @@ impl Planning {
         broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Swaps(taken) => Progress::Done(taken),
-            Stage::Plans(_) | Stage::Made(_) | Stage::Over => Progress::Waits(None),
+            Stage::Plans(_) | Stage::Made(_) | Stage::Interrupts(_) | Stage::Over => Progress::Waits(None),
         }
     }
 
@@ -486,20 +538,36 @@ impl Planning {
         broker: &mut Broker,
         pipeline: &mut Pipeline,
     ) -> Result<(), Progress> {
-        let Planned { parsed, plan, text, warnings } = planned;
+        let Planned { parsed, plan, text, warnings, interrupts } = planned;
         if let Some((_, reply)) = self.must_be.take_if(|(hash, _)| *hash != plan_hash(&text)) {
             return Err(Progress::Refused(reply));
         }
         let changes = diff::diff(broker.plan(), &plan);
-        let facts = self.has_receipt.then(|| Facts::of(broker.plan(), &plan, &changes, broker.snapshot()));
+        let mut interrupted = diff::interrupted(broker.plan(), &plan, &changes);
+        interrupted.retain(|(port, _)| !broker.closed_ports().any(|closed| closed == port));
+        let ports: Vec<String> = interrupted.iter().map(|(port, _)| port.clone()).collect();
+        let facts = self.has_receipt.then(|| {
+            let facts = Facts::of(broker.plan(), &plan, &changes, broker.snapshot());
+            Facts { objects: facts.objects.with_recreated(&ports), ..facts }
+        });
         let taken = Box::new(Taken {
             text,
             changes,
             planned: self.since.elapsed(),
             swapped: Duration::ZERO,
+            paused: Duration::ZERO,
             facts,
             reply: warnings,
         });
+        let may_interrupt = |port: &String| self.may_interrupt || interrupts.contains(port);
+        let is_restart = |change: &diff::Change| change.needs == diff::Needs::Restart;
+        if !taken.changes.iter().any(is_restart)
+            && let Some((port, what)) = interrupted.into_iter().find(|(port, _)| !may_interrupt(port))
+        {
+            let refusal = Refusal::InterruptsPort { what, port };
+            let text = format!("error: {refusal}\n{UNCHANGED}");
+            return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
+        }
         if self.is_dry_run {
             return Err(Progress::Done(taken));
         }
@@ -507,13 +575,50 @@ impl Planning {
             let text = format!("error: {change} needs a restart; {UNCHANGED}");
             return Err(Progress::Refused(taken.reply.and(Reply::error(ErrorKind::NeedsRestart, text))));
         }
-        if let Err(error) = broker.change(Arc::new(plan)) {
+        let plan = Arc::new(plan);
+        let begun = if ports.is_empty() {
+            broker.change(Arc::clone(&plan))
+        } else {
+            broker.close_ports(&plan, &ports)
+        };
+        if let Err(error) = begun {
             let text = format!("error: {error}\n{UNCHANGED}");
             return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
+        }
+        if !ports.is_empty() {
+            self.stage = Stage::Interrupts(Box::new(Interruption { parsed, plan, ports, taken }));
+            return Ok(());
         }
         *pipeline = Pipeline::new(parsed);
         self.stage = Stage::Swaps(taken);
         Ok(())
+    }
+}
+
+impl Interruption {
+    /// Sets up the ports that were closed, and gives the workers the plan. Where this fails, ports are put back as they were.
+    ///
+    /// # Errors
+    /// The answer, which says what became of the ports.
+    fn set_up(self, broker: &mut Broker, pipeline: &mut Pipeline) -> Result<Box<Taken>, Reply> {
+        let Self { parsed, plan, ports, taken } = self;
+        let Err(error) = broker.open_ports(plan, &ports) else {
+            *pipeline = Pipeline::new(parsed);
+            return Ok(taken);
+        };
+        let before = Arc::clone(broker.plan());
+        let names = ports.join(", ");
+        let rest = match broker.open_ports(before, &ports) {
+            Ok(()) => format!("set up again as it was: port {names}"),
+            Err(failed) => {
+                broker.leave_closed(&ports, &failed.to_string());
+                for port in ports {
+                    broker.record(Event::PortClosed { port, error: failed.to_string() });
+                }
+                format!("closed, since it could not be put back either: port {names}: {failed}")
+            }
+        };
+        Err(taken.reply.and(Reply::failed(format!("error: {error}\n{rest}\n{UNCHANGED}"))))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Commands before `start`: they add to the file's plan, and nothing runs yet.
 
+use std::sync::Arc;
+
 use super::change::{Pipeline, Planned, given_up, no_thread, not_planned};
 use super::complete::{Completion, complete};
 use super::session::{Answer, Ticket};
 use super::work::{Look, Work};
+use crate::plan::surroundings::System;
 use crate::plan::value::Action;
 use crate::plan::{Plan, describe};
 use tapline_api::request::Reply;
@@ -47,16 +50,18 @@ impl Draft {
     pub fn handle(&mut self, line: Vec<u8>) -> Answer {
         let work = if super::names_a_file(&line) {
             let pipeline = self.pipeline.clone();
-            Work::begin(move |progress| pipeline.read_freely(&line)?.plan(None, progress))
+            Work::begin(move |progress| {
+                pipeline.read_freely(&line, &System)?.plan(Arc::new(System), None, progress)
+            })
         } else {
-            let change = match self.pipeline.read_freely(&line) {
+            let change = match self.pipeline.read_freely(&line, &System) {
                 Ok(change) => change,
                 Err(refusal) => return Answer::Now(refusal),
             };
             if let Some(reply) = change.alone().and_then(|command| self.carry_out(command)) {
                 return Answer::Now(reply);
             }
-            Work::begin(move |progress| change.plan(None, progress))
+            Work::begin(move |progress| change.plan(Arc::new(System), None, progress))
         };
         match work {
             Ok(work) => {

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::Arc;
 
+use super::archive::Record;
 use crate::plan::identity::plan_hash;
+use tapline_api::words::Via;
 
 /// Versions that are kept.
 pub const MOST_VERSIONS: usize = 50;
@@ -20,8 +23,19 @@ pub struct Version {
     /// When it came into force, in ns since the Unix epoch.
     pub time_ns: u64,
     pub by: String,
+    pub via: Via,
     /// Its origin: a file, or a change.
     pub origin: String,
+}
+
+/// The cause of a version: who brought it, in which way, from where and when.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub by: String,
+    pub via: Via,
+    pub origin: String,
+    /// In ns since the Unix epoch.
+    pub time_ns: u64,
 }
 
 impl Version {
@@ -34,29 +48,42 @@ impl Version {
 /// The last [`MOST_VERSIONS`] plans, the one in force last.
 #[derive(Clone, Default, Debug)]
 pub struct History {
-    versions: VecDeque<Version>,
+    versions: VecDeque<Arc<Version>>,
     last: u32,
     /// The text of the file that was loaded last.
     loaded: String,
 }
 
 impl History {
-    /// Begins with the plan of a file.
-    pub fn of_file(text: String, origin: String, by: String, time_ns: u64) -> Self {
-        let mut history = Self { loaded: text.clone(), ..Self::default() };
-        history.add(text, origin, by, time_ns);
+    /// Goes on behind the plans of `past` with the one that a broker starts with, which is no other where it is the last of them.
+    pub fn after(past: Record, text: String, source: Source) -> Self {
+        let Record { versions, last, pending: _ } = past;
+        let mut history = Self { versions: versions.into(), last, loaded: text.clone() };
+        if history.versions.back().is_none_or(|before| before.id != last || before.text != text) {
+            history.add(text, source);
+        }
         history
     }
 
     /// Adds the plan that is in force from now on; its number.
-    pub fn add(&mut self, text: String, origin: String, by: String, time_ns: u64) -> u32 {
+    pub fn add(&mut self, text: String, source: Source) -> u32 {
         self.last += 1;
         if self.versions.len() == MOST_VERSIONS {
             self.versions.pop_front();
         }
-        let hash = plan_hash(&text);
-        self.versions.push_back(Version { id: self.last, text, hash, time_ns, by, origin });
+        let (id, hash, Source { by, via, origin, time_ns }) = (self.last, plan_hash(&text), source);
+        self.versions.push_back(Arc::new(Version { id, text, hash, time_ns, by, via, origin }));
         self.last
+    }
+
+    /// Returns all that is kept of it beyond the end of the broker.
+    pub fn record(&self) -> Record {
+        Record { versions: self.versions.iter().cloned().collect(), last: self.last, pending: None }
+    }
+
+    /// Returns the number that the next plan will have.
+    pub fn next(&self) -> u32 {
+        self.last + 1
     }
 
     /// Notes that a file with this text was loaded: drift is counted from it.
@@ -71,19 +98,19 @@ impl History {
 
     /// Returns a version that is kept.
     pub fn get(&self, id: u32) -> Option<&Version> {
-        self.versions.iter().find(|version| version.id == id)
+        self.versions.iter().map(|version| &**version).find(|version| version.id == id)
     }
 
     /// Returns the version before the one in force.
     pub fn before(&self) -> Option<&Version> {
-        self.versions.iter().rev().nth(1)
+        self.versions.iter().rev().nth(1).map(|version| &**version)
     }
 
     /// Says all versions that are kept, a line each, the one in force last; `rfc3339` says a time.
     pub fn list(&self, rfc3339: impl Fn(u64) -> String) -> String {
         let mut out = String::new();
         for version in &self.versions {
-            let Version { id, time_ns, by, origin, .. } = version;
+            let Version { id, time_ns, by, origin, .. } = &**version;
             writeln!(out, "{id:>4}  {}  {}  {by}: {origin}", rfc3339(*time_ns), version.short())
                 .expect("a string takes everything");
         }
@@ -130,12 +157,11 @@ mod tests {
 
     #[test]
     fn the_oldest_go_and_numbers_go_on() {
-        let mut history = History::of_file("a\n".into(), "a.pipe".into(), "anna".into(), 0);
+        let source =
+            |time_ns| Source { by: "anna".into(), via: Via::Socket, origin: "change".into(), time_ns };
+        let mut history = History::after(Record::default(), "a\n".into(), source(0));
         for n in 2..=60 {
-            assert_eq!(
-                history.add(format!("{n}\n"), "change".into(), "anna".into(), n),
-                u32::try_from(n).expect("small")
-            );
+            assert_eq!(history.add(format!("{n}\n"), source(n)), u32::try_from(n).expect("small"));
         }
         assert_eq!(history.list(|_| String::new()).lines().count(), MOST_VERSIONS);
         assert!(history.get(10).is_none());
@@ -143,6 +169,16 @@ mod tests {
         assert_eq!(history.drift(), "- a\n+ 60\n");
         history.load("60\n".into());
         assert_eq!(history.drift(), "");
+        // a broker that starts with the last plan goes on with it, and with another one behind it
+        let again = History::after(history.record(), "60\n".into(), source(61));
+        assert_eq!((again.current().id, again.current().time_ns, again.drift().as_str()), (60, 60, ""));
+        let other = History::after(history.record(), "x\n".into(), source(61));
+        assert_eq!((other.current().id, other.get(12).map(|version| version.id)), (61, Some(12)));
+        assert!(other.get(11).is_none());
+        // the last plan of all may be one that is not kept
+        let mut past = history.record();
+        past.versions.pop();
+        assert_eq!(History::after(past, "59\n".into(), source(61)).current().id, 61);
     }
 
     #[test]

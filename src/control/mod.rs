@@ -6,6 +6,8 @@
 
 /// Who somebody is.
 pub mod access;
+/// The history, beyond the end of a broker.
+pub mod archive;
 /// The log of what was asked for.
 pub mod audit;
 /// Wakes the session.
@@ -16,10 +18,16 @@ pub mod change;
 pub mod complete;
 /// Commands before `start`.
 pub mod draft;
+/// The files that somebody may name.
+mod files;
+/// `help` of the prompts and of the socket.
+pub mod help;
 /// The plans that were in force.
 pub mod history;
 /// Lines of a stream, bounded in bytes and number.
 pub mod lines;
+/// The things that a broker knows from those before it.
+pub mod memory;
 /// Pieces of text for a stream that may take none.
 pub mod outlet;
 /// The receipt of a reload.

@@ -35,6 +35,9 @@ pub struct Receipt {
     pub planned_ms: f64,
     /// Until all workers went by the plan.
     pub swapped_us: f64,
+    /// The longest that a worker stood between its last burst by the plan before and its first by this one, without the time in which it
+    /// had no CPU.
+    pub paused_us: f64,
     pub retired_ms: f64,
     pub objects: Objects,
     /// Samplers and tables of duplicates of rules that both plans have.
@@ -44,6 +47,10 @@ pub struct Receipt {
     pub lost: Lost,
     pub balanced: bool,
     pub confirm: Option<Confirm>,
+    /// The same for people.
+    pub text: String,
+    /// Warnings of the file.
+    pub remarks: String,
 }
 
 /// The one who asked for it.
@@ -208,6 +215,17 @@ impl Objects {
         objects
     }
 
+    /// Says of these ports that they were recreated.
+    pub fn with_recreated(mut self, ports: &[String]) -> Self {
+        let fates = &mut self.ports;
+        fates.kept.retain(|name| !ports.contains(name));
+        fates.changed.retain(|changed| !ports.contains(&changed.name));
+        let known = std::mem::take(&mut fates.recreated);
+        fates.recreated.extend(known.into_iter().filter(|name| !ports.contains(name)));
+        fates.recreated.extend(ports.iter().cloned());
+        self
+    }
+
     fn fates(&mut self, subject: &Subject) -> (&mut Fates, String) {
         match subject {
             Subject::Setting(key) => (&mut self.settings, (*key).to_owned()),
@@ -274,8 +292,8 @@ fn losses(port: &tapline_api::snapshot::PortEntry) -> u64 {
 }
 
 impl Receipt {
-    /// Returns the text that people read.
-    pub fn text(&self, origin: &str) -> String {
+    /// Says the same for people; `origin` is what brought the plan.
+    pub fn of_people(&self, origin: &str) -> String {
         let mut out = String::new();
         let is_dry = self.result == Outcome::DryRun;
         let by = match self.by.uid {

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use super::archive::{Archive, Promise, Record, Writing};
 use super::change::{Taken, ms};
-use super::history::{History, Version};
+use super::history::{History, Source, Version};
 use super::receipt::{By, Confirm, Lost, Outcome, Receipt, SCHEMA, time};
 use tapline_api::access::Principal;
+use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::ErrorKind;
-use tapline_lang::ast::session::{Guard, Guarded, Reload};
+use tapline_lang::ast::session::{Guard, Guarded, Reload, SessionCommand};
 
 /// The text that a broker was started from.
 #[derive(Clone, Default, Debug)]
@@ -28,6 +32,8 @@ pub struct Origin {
 pub enum Cause {
     /// Somebody gave commands.
     Commands,
+    /// Somebody gave commands that leave the plan as it is.
+    Orders,
     /// Somebody loads a file.
     Reload { path: PathBuf, reload: Reload },
     /// Somebody, a timer or a guard goes back.
@@ -38,12 +44,10 @@ impl Cause {
     /// Says the command that brings the plan, as the audit log shows it.
     pub fn command(&self) -> String {
         match self {
-            Cause::Commands => String::new(),
+            Cause::Commands | Cause::Orders => String::new(),
             Cause::Reload { path, reload } => {
-                let confirm = reload
-                    .confirm
-                    .map_or(String::new(), |time| format!(" confirm {}s", time.as_secs_f64()));
-                format!("reload {}{confirm}", path.display())
+                let file = Some(path.display().to_string());
+                SessionCommand::Reload(Reload { file, ..reload.clone() }).to_string()
             }
             Cause::Rollback { to, why } => format!("rollback {to} # {why}"),
         }
@@ -52,7 +56,7 @@ impl Cause {
     /// Says what brings the plan, as the history shows it.
     fn origin(&self) -> String {
         match self {
-            Cause::Commands => "commands".to_owned(),
+            Cause::Commands | Cause::Orders => "commands".to_owned(),
             Cause::Reload { path, .. } => path.display().to_string(),
             Cause::Rollback { to, why } => format!("rollback to {to}, {why}"),
         }
@@ -77,6 +81,8 @@ pub struct Versions {
     pending: Option<Pending>,
     last: Option<Receipt>,
     reloads: u64,
+    /// The history is kept beyond the end of the broker.
+    archive: Option<Archive>,
 }
 
 /// A step from one plan of the history to the next.
@@ -93,9 +99,52 @@ pub struct Scene<'a> {
     pub now_ns: u64,
 }
 
+impl Scene<'_> {
+    fn source(&self, cause: &Cause) -> Source {
+        let (by, via, time_ns) = (self.by.to_string(), self.by.via, self.now_ns);
+        Source { by, via, origin: cause.origin(), time_ns }
+    }
+}
+
+impl From<&Pending> for Promise {
+    fn from(pending: &Pending) -> Self {
+        Self { id: pending.id, back_to: pending.back_to, until_ns: pending.until_ns }
+    }
+}
+
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Versions {
-    pub fn new(history: History) -> Self {
-        Self { history, pending: None, last: None, reloads: 0 }
+    pub fn new(history: History, archive: Option<Archive>) -> Self {
+        Self { history, pending: None, last: None, reloads: 0, archive }
+    }
+
+    /// Begins to write what the next start has to know, where that is kept.
+    pub fn keep(&self) -> Option<Writing> {
+        let pending = self.pending.as_ref().map(Promise::from);
+        self.archive.as_ref().map(|archive| archive.keep(Record { pending, ..self.history.record() }))
+    }
+
+    /// Begins to write that the plan which is about to come into force goes back, unless it is confirmed within `limit` from `now_ns` on.
+    pub fn promise(&self, limit: Duration, now_ns: u64) -> Option<Writing> {
+        let settled = || (self.history.next(), self.history.current().id);
+        // the same plan once more gets more time
+        let (id, back_to) = self.pending.as_ref().map_or_else(settled, |known| (known.id, known.back_to));
+        let pending = Some(Promise { id, back_to, until_ns: now_ns.saturating_add(ns(limit)) });
+        self.archive.as_ref().map(|archive| archive.keep(Record { pending, ..self.history.record() }))
+    }
+
+    /// Takes what happened to the folder that the history is kept in.
+    pub fn events(&self) -> Vec<Event> {
+        self.archive.as_ref().map(Archive::events).unwrap_or_default()
+    }
+
+    /// Keeps the history for the last time.
+    pub fn end(&mut self) -> Vec<Event> {
+        self.keep();
+        self.archive.take().map(Archive::end).unwrap_or_default()
     }
 
     pub fn history(&self) -> &History {
@@ -113,7 +162,7 @@ impl Versions {
         let id = if taken.changes.is_empty() && taken.text == before.text {
             before.id
         } else {
-            self.history.add(taken.text.clone(), cause.origin(), scene.by.to_string(), scene.now_ns)
+            self.history.add(taken.text.clone(), scene.source(cause))
         };
         let Some(facts) = &taken.facts else { return taken.reply };
         if let Cause::Reload { reload, .. } = cause {
@@ -126,7 +175,7 @@ impl Versions {
     /// Answers who asked for a dry run.
     pub fn rehearse(&mut self, cause: &Cause, taken: Taken, scene: &Scene<'_>) -> Reply {
         let before = self.history.current().clone();
-        let id = before.id + 1;
+        let id = self.history.next();
         if taken.facts.is_none() {
             return match taken.changes.as_slice() {
                 [] => taken.reply.and(Reply::done("nothing would change\n")),
@@ -144,7 +193,7 @@ impl Versions {
         let Some(facts) = taken.facts else { return taken.reply };
         self.reloads += 1;
         let is_done = result == Outcome::Done;
-        let receipt = Receipt {
+        let mut receipt = Receipt {
             schema: SCHEMA,
             time: time(scene.now_ns),
             broker: scene.broker.to_owned(),
@@ -156,6 +205,7 @@ impl Versions {
             result,
             planned_ms: ms(taken.planned),
             swapped_us: taken.swapped.as_nanos() as f64 / 1e3,
+            paused_us: taken.paused.as_nanos() as f64 / 1e3,
             retired_ms: ms(facts.retired),
             objects: facts.objects,
             state: facts.state,
@@ -167,8 +217,11 @@ impl Versions {
                 .as_ref()
                 .filter(|pending| is_done && pending.id == id)
                 .map(|pending| Confirm { until: time(pending.until_ns), rollback_to: pending.back_to }),
+            text: String::new(),
+            remarks: taken.reply.remarks.clone(),
         };
-        let text = receipt.text(&cause.origin());
+        let text = receipt.of_people(&cause.origin());
+        receipt.text.clone_from(&text);
         // numbers, names and words always have a form
         let value = serde_json::to_string(&receipt).unwrap_or_default();
         if is_done {
@@ -183,12 +236,11 @@ impl Versions {
         // the same file once more gives it more time
         let back_to = self.pending.as_ref().map_or(before.id, |pending| pending.back_to);
         let guard = reload.guard.map(|guard| (guard, counted(guard.of, statistics)));
-        let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.pending = Some(Pending {
             id,
             back_to,
             until: Instant::now() + limit,
-            until_ns: now_ns.saturating_add(limit_ns),
+            until_ns: now_ns.saturating_add(ns(limit)),
             guard,
             hash: self.history.current().hash.clone(),
         });
@@ -214,19 +266,21 @@ impl Versions {
         self.pending.as_ref().map(|pending| pending.hash.as_str())
     }
 
-    /// Keeps the plan that waits to be confirmed.
-    pub fn confirm(&mut self, id: Option<u32>) -> Reply {
-        match &self.pending {
-            None => Reply::failed("error: no plan waits to be confirmed\n"),
-            Some(pending) if id.is_some_and(|id| id != pending.id) => {
-                Reply::failed(format!("error: plan {} waits to be confirmed, not that one\n", pending.id))
-            }
-            Some(pending) => {
-                let text = format!("plan {} is confirmed\n", pending.id);
-                self.pending = None;
-                Reply::done(text)
-            }
+    /// Keeps the plan that waits to be confirmed; a dry run says which it is.
+    pub fn confirm(&mut self, id: Option<u32>, is_dry_run: bool) -> Reply {
+        let Some(Pending { id: waits, .. }) = self.pending else {
+            return Reply::failed("error: no plan waits to be confirmed\n");
+        };
+        if id.is_some_and(|id| id != waits) {
+            return Reply::failed(format!("error: plan {waits} waits to be confirmed, not that one\n"));
         }
+        let (result, would_be) = if is_dry_run { ("dry_run", "would be") } else { ("confirmed", "is") };
+        if !is_dry_run {
+            self.pending = None;
+        }
+        let text = format!("plan {waits} {would_be} confirmed\n");
+        let value = json!({ "id": waits, "result": result, "text": text });
+        Reply { value: Some(value.to_string()), ..Reply::done(text) }
     }
 
     /// Finds the plan to go back to: the one of this number, else the one before the pending plan, or before the one in force.
@@ -265,6 +319,18 @@ impl Versions {
         };
         (count > guard.most).then(|| (pending.back_to, format!("{count} {what}, above {}", guard.most)))
     }
+}
+
+/// Adds a line to what is remarked, and to the object for programs, too.
+pub fn remarked(mut reply: Reply, line: &str) -> Reply {
+    reply.remarks += line;
+    let value = reply.value.as_ref().and_then(|value| serde_json::from_str(value).ok());
+    if let Some(Value::Object(mut fields)) = value {
+        let known = fields.get("remarks").and_then(Value::as_str).unwrap_or_default();
+        fields.insert("remarks".to_owned(), json!(format!("{known}{line}")));
+        reply.value = Some(Value::Object(fields).to_string());
+    }
+    reply
 }
 
 /// Counts what a guard counts.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::help;
 use super::lines::Line;
 use super::session::{Answer, Session, Ticket};
 use super::socket::rpc::{self, Call, Form, Subscribe, Topic};
 use super::socket::{ClientId, Received, Socket};
 use tapline_api::access::Principal;
 use tapline_api::event::SCHEMA;
-use tapline_api::request::Reply;
+use tapline_api::request::{Reply, Request};
 
 /// How long requests are answered without a look at the rest of the broker.
 const LIMIT: Duration = Duration::from_millis(2);
@@ -84,17 +85,33 @@ impl Server {
         // anew for each request: what was taken back counts at once
         let principal = session.principal(&caller);
         match call {
-            Call::Session(request) => match session.handle(&principal, request) {
-                Answer::Now(reply) => self.socket.answer(client, rpc::reply(&form, &reply)),
-                Answer::Later(ticket) => {
-                    self.pending.insert(ticket, (client, form));
-                }
-            },
+            Call::Session(request) => {
+                let own = match &request {
+                    Request::Line { text, .. } => help::own_answer(text),
+                    Request::Get { .. } | Request::Complete { .. } => None,
+                };
+                let answer = own.map_or_else(|| session.handle(&principal, request), Answer::Now);
+                self.give(client, form, answer);
+            }
+            Call::Command(command) => {
+                let answer = session.command(&principal, command);
+                self.give(client, form, answer);
+            }
             Call::Hello(_) => self.socket.answer(client, rpc::result(&form, hello(session, &principal))),
             Call::Subscribe(subscribe) => self.subscribe(session, client, &form, &subscribe),
             Call::Exit => {
                 self.socket.answer(client, rpc::reply(&form, &Reply::done("")));
                 self.socket.close(client);
+            }
+        }
+    }
+
+    /// Sends an answer, or waits for it.
+    fn give(&mut self, client: ClientId, form: Form, answer: Answer) {
+        match answer {
+            Answer::Now(reply) => self.socket.answer(client, rpc::reply(&form, &reply)),
+            Answer::Later(ticket) => {
+                self.pending.insert(ticket, (client, form));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The folder in which a broker keeps what outlives it: tokens, and the plans that were in force. One broker has it at a time.
+//! The folder in which a broker keeps what outlives it: tokens, the plans that were in force, the head of the audit log. One broker has it
+//! at a time.
 //! # Source
 //! flock(2), rename(2), fsync(2).
 
@@ -7,6 +8,8 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use tapline_api::event::Event;
 
 /// Its owner alone may look into it.
 const FOLDER_MODE: u32 = 0o700;
@@ -71,6 +74,28 @@ impl State {
     /// It cannot be written; the one before it is there still.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         replace(&self.folder.join(name), bytes, FILE_MODE)
+    }
+
+    /// Puts a file that is damaged as `error` says out of the way, and returns the event that says so.
+    pub fn set_aside(&self, name: &str, error: &io::Error) -> Event {
+        let path = self.folder.join(name);
+        // where it cannot be moved, it is written over
+        let _ = fs::rename(&path, self.folder.join(format!("{name}.damaged")));
+        Event::StateDamaged { path: path.display().to_string(), error: error.to_string() }
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// It is not there, or stays.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.folder.join(name))
+    }
+
+    /// Lists the names of all files, as far as the folder can be read.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Returns the path of the folder.

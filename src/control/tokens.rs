@@ -20,7 +20,7 @@ use tapline_lang::ast::session::TokenCommand;
 /// Begins each token, so that people and programs that look for secrets know one.
 pub const PREFIX: &str = "tl_";
 /// The file of the tokens.
-const FILE: &str = "tokens.json";
+pub(super) const FILE: &str = "tokens.json";
 /// Tokens that a broker has.
 const MOST_TOKENS: usize = 1000;
 /// Random bytes of a token.

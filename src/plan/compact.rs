@@ -9,6 +9,7 @@ use tapline_api::words::Anchor;
 use tapline_lang::Parsed;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::edit::Edit;
+use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::source::Spanned;
 
@@ -63,6 +64,10 @@ pub fn compact(parsed: &mut Parsed) {
             Command::FilterDestroy(name) => {
                 forget(&mut kept, filters.remove(&name.value));
                 continue;
+            }
+            // it was said for one change
+            Command::PortConfig { options, .. } => {
+                options.retain(|option| option.value != PortOption::Interrupt);
             }
             Command::AccessRevoke(grantee) => {
                 let is_granted = |command: &Spanned<Command>| match &command.value {

@@ -110,6 +110,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         random_key: _,
         // from all tools
         tools_want_stamps: _,
+        // of all objects that name them
+        files: _,
     } = new;
     let both = Both { old, new };
     let mut changes = settings_changes(&old.settings, settings);
@@ -201,6 +203,40 @@ pub enum About {
     Access,
 }
 
+/// Returns the ports that run and that some of the changes of `old` to `new` interrupt, each with the first change that does.
+pub fn interrupted(old: &Plan, new: &Plan, changes: &[Change]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for change in changes.iter().filter(|change| change.needs == Needs::PortInterrupted) {
+        let ports: Vec<&str> = match &change.subject {
+            Subject::Port(name) => vec![name],
+            Subject::Wire(name) => {
+                let wire = new.wires.iter().find(|wire| wire.name == *name);
+                wire.map(|wire| ports_of(new, &wire.ports)).unwrap_or_default()
+            }
+            Subject::Tool(name) => {
+                let outputs = new.tools.iter().filter(|tool| tool.name == *name).map(|tool| tool.output);
+                let port = |output| match output {
+                    Output::Port(port) => Some(port_of(new, port)),
+                    Output::Capture | Output::Discard => None,
+                };
+                outputs.filter_map(port).collect()
+            }
+            Subject::Setting(_)
+            | Subject::Group(_)
+            | Subject::Filter(_)
+            | Subject::Rule(_)
+            | Subject::Access(_) => Vec::new(),
+        };
+        let runs = |name: &&str| old.ports.iter().any(|port| port.name == **name);
+        for port in ports.into_iter().filter(runs) {
+            if !found.iter().any(|(name, _)| name == port) {
+                found.push((port.to_owned(), change.to_string()));
+            }
+        }
+    }
+    found
+}
+
 /// Says what a command changes.
 pub fn about(command: &Command) -> About {
     match command {
@@ -253,16 +289,8 @@ impl Change {
             Subject::Access(_) => About::Access,
         }
     }
-
-    /// Returns whether a broker that runs takes it up: all that stops no port and needs no restart, but for `promiscuous`, which a
-    /// port is told when it starts.
-    pub fn is_taken_up(&self) -> bool {
-        self.needs <= Needs::Swap && !self.what.contains(&PROMISCUOUS)
-    }
 }
 
-/// The word for whether a port takes frames to others.
-const PROMISCUOUS: &str = "promiscuous";
 /// The word for all edits of a rule or tool.
 const EDITS: &str = "edits";
 
@@ -400,6 +428,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         mtu,
         is_promiscuous,
         lcores,
+        when_gone,
         terminators,
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
@@ -425,10 +454,16 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
         .judge("mtu", *mtu == old.mtu, interrupted)
-        .judge(PROMISCUOUS, *is_promiscuous == old.is_promiscuous, Needs::Nothing)
+        // an interface's sockets are told when they are opened
+        .judge(
+            "promiscuous",
+            *is_promiscuous == old.is_promiscuous,
+            if iface.is_some() { interrupted } else { Needs::Nothing },
+        )
         .judge("lcores", *lcores == old.lcores, interrupted)
+        .judge("gone", *when_gone == old.when_gone, Needs::Nothing)
         .judge("terminate", *terminators == old.terminators, interrupted)
-        .judge("stop", *is_stopped == old.is_stopped, interrupted)
+        .judge("stop", *is_stopped == old.is_stopped, Needs::Swap)
 }
 
 /// A replay begins anew whatever is changed of it.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::Resolver;
@@ -185,8 +186,8 @@ fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic>
 }
 
 impl<'a> Resolver<'a> {
-    /// Refuses files that are written and read, or written twice; warns of those whose folder is not there.
-    pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) {
+    /// Refuses files that are written and read, or written twice; warns of those whose folder is not there. Returns all that are named.
+    pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) -> Arc<HashSet<PathBuf>> {
         let table = Table::of(self.parsed, definitions);
         let sources = &self.parsed.sources;
         let files = &*self.surroundings.files;
@@ -204,6 +205,8 @@ impl<'a> Resolver<'a> {
         for missing in table.missing_folders(files).into_iter().chain(table.missing_inputs(files)) {
             self.error(missing);
         }
+        let named = table.entries.into_iter().map(|entry| entry.path);
+        Arc::new(named.chain(definitions.settings.panic_dump.clone()).collect())
     }
 }
 

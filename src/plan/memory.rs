@@ -8,7 +8,7 @@ use super::value::{EgressPlan, Output, PortPlan, Settings, ToolPlan};
 use super::{Plan, Run};
 use tapline_datapath::copies::build::MOST_MBUFS;
 use tapline_datapath::egresses::Egress;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{EgressId, PortId};
 use tapline_datapath::receive::distribute;
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::mempool;
@@ -43,11 +43,15 @@ pub fn port_pool(run: Run<'_>, port: PortId) -> u32 {
     }
 }
 
-/// Mbufs for tools that come while a plan runs which may be changed, beside those for `waiting` copies: a quarter of these, and one
-/// tool of default queue at the least.
-pub fn reserve(run: Run<'_>, waiting: u32) -> u32 {
+/// Mbufs of the port's packets for tools that come while a plan runs which may be changed, beside those for what may wait by now: a
+/// quarter of these, and one tool of default queue at the least.
+pub fn reserve_of(run: Run<'_>, port: PortId) -> u32 {
+    if may_wait(run, port) { reserve(run, waiting_from(run, port)) } else { 0 }
+}
+
+fn reserve(run: Run<'_>, waiting: u32) -> u32 {
     let least = EgressPlan::DEFAULT_QUEUE as u32;
-    if run.options.is_changeable && waiting > 0 { (waiting / 4).max(least) } else { 0 }
+    if run.options.is_changeable { (waiting / 4).max(least) } else { 0 }
 }
 
 /// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
@@ -56,10 +60,9 @@ pub fn shared_pool(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
     let (mut own, mut waiting, mut count) = (0u32, 0, 0);
     for port in ports.filter(|&port| plan.ports[port].rxq != Some(0)) {
         own = own.saturating_add(received(plan, port));
-        waiting = waiting.max(waiting_from(run, port));
+        waiting = waiting.max(waiting_from(run, port).saturating_add(reserve_of(run, port)));
         count += 1;
     }
-    let waiting = waiting.saturating_add(reserve(run, waiting));
     if count == 0 { 0 } else { own.saturating_add(waiting).max(least(plan, count)) }
 }
 
@@ -77,7 +80,7 @@ pub fn shared_need(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
 pub fn port_need(run: Run<'_>, port: PortId) -> u32 {
     let plan = run.plan;
     let waiting = waiting_from(run, port);
-    received(plan, port).saturating_add(waiting).saturating_add(reserve(run, waiting))
+    received(plan, port).saturating_add(waiting).saturating_add(reserve_of(run, port))
 }
 
 /// Mbufs that a port needs to receive at all, with so many receive queues.
@@ -102,19 +105,18 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
     u32::from(rx_queues) * descriptors + workers * MBUFS_A_WORKER + rings + of_port.resident
 }
 
-/// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
+/// Returns whether packets of the port may wait for tools: rules take from it, or may do so later, or a wire forwards them.
+fn may_wait(run: Run<'_>, port: PortId) -> bool {
+    let of_port = &run.plan.ports[port];
+    let uses = &of_port.uses;
+    let may_give_copies = uses.is_taken_from || run.options.is_changeable && uses.tools.is_empty();
+    of_port.rxq != Some(0) && (may_give_copies || uses.wire.is_some())
+}
+
+/// Mbufs of the port's packets that may wait for the tools of the plan.
 pub fn waiting_from(run: Run<'_>, port: PortId) -> u32 {
     let plan = run.plan;
-    if plan.ports[port].rxq == Some(0) {
-        return 0;
-    }
-    let uses = &plan.ports[port].uses;
-    let may_give_copies = uses.is_taken_from || run.options.is_changeable && uses.tools.is_empty();
-    if may_give_copies || uses.wire.is_some() {
-        waiting(plan, holding(plan)).saturating_mul(segments(plan, port))
-    } else {
-        0
-    }
+    if may_wait(run, port) { waiting(plan, holding(plan)).saturating_mul(segments(plan, port)) } else { 0 }
 }
 
 /// Mbufs that copies may hold while a wire's port needs others for its originals.
@@ -142,7 +144,8 @@ pub fn copy_pool(run: Run<'_>, to: CopiesTo) -> u32 {
     match plan.settings.mempool {
         Some(said) if need > 0 => said.max(copies_at_once(run, to)),
         Some(_) => need,
-        None => need.saturating_add(reserve(run, need)),
+        None if need > 0 => need.saturating_add(reserve(run, need)),
+        None => 0,
     }
 }
 
@@ -245,6 +248,19 @@ fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
 /// Gives the packets that the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
 fn rings_of(port: &PortPlan) -> (u32, u32) {
     port.devargs.driver().and_then(|driver| driver.own_rings).unwrap_or_default()
+}
+
+/// Packets that may wait for each tool, and on each direction of a wire, before they are handed to its driver or written.
+pub fn waiting_by_egress(plan: &Plan) -> ById<EgressId, u64> {
+    plan.egresses().all().map(|(_, egress)| waiting_for(plan, &plan.egress(egress))).collect()
+}
+
+/// Packets in rings between receive and work lcores, and a burst on its way out of each.
+pub fn between_lcores(plan: &Plan) -> u64 {
+    let Some(stages) = &plan.settings.stages else { return 0 };
+    let spread = plan.ports.ids().filter(|&port| plan.is_spread(port)).count();
+    let rings = spread * stages.receive.len() * stages.work.len();
+    rings as u64 * u64::from(distribute::RING_PACKETS + MAX_BURST as u32)
 }
 
 /// Packets that may wait for a tool, or on a wire, in all workers.

@@ -3,6 +3,7 @@
 //! Parser and planner read none of these by themselves, so that a plan of the same text and the same surroundings is the same plan,
 //! and a caller from outside reads no file by it that it may not name. The product takes [`Surroundings::system`] afresh for each plan.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
@@ -14,7 +15,7 @@ use jiff::tz::{self, TimeZone, TimeZoneDatabase};
 use tapline_datapath::copies::edit::anonymize::KEY_LEN;
 use tapline_dpdk::clock;
 use tapline_kernel::{interface, process};
-use tapline_lang::files::{Files, InMemory, Stream, Target, Unreadable};
+use tapline_lang::files::{Files, InMemory, NoFiles, Stream, Target, Unreadable};
 
 /// The surroundings that a plan is made in. Clones are the same surroundings.
 #[derive(Clone)]
@@ -234,6 +235,15 @@ impl Confined {
         if root.is_dir() { Ok(Self { root }) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
     }
 
+    /// Confines to the folder in which the file at `path` is, after links.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn beside(path: &Path) -> std::io::Result<Self> {
+        let path = path.canonicalize()?;
+        Self::to(folder_of(&path).unwrap_or(Path::new("/")))
+    }
+
     /// Gives the canonical path of what `path` leads to, or of what would be made there.
     ///
     /// # Errors
@@ -298,6 +308,54 @@ impl Files for Confined {
 
     fn permit(&self, path: &Path) -> Result<(), Unreadable> {
         self.inside(path).map(|_| ())
+    }
+}
+
+/// The files that a caller from outside may name: those of one folder, and those that a running plan names already.
+#[derive(Clone, Debug)]
+pub struct Lent {
+    folder: Option<Confined>,
+    named: Arc<HashSet<PathBuf>>,
+}
+
+impl Lent {
+    /// Lends the files in `folder`, if there is one, and `named` ones, by the names that they have there.
+    pub fn new(folder: Option<Confined>, named: Arc<HashSet<PathBuf>>) -> Self {
+        Self { folder, named }
+    }
+
+    fn of(&self, path: &Path) -> &dyn Files {
+        match &self.folder {
+            _ if self.named.contains(path) => &System,
+            Some(folder) => folder,
+            None => &NoFiles,
+        }
+    }
+}
+
+impl Files for Lent {
+    fn open(&self, path: &Path) -> Result<Stream, Unreadable> {
+        self.of(path).open(path)
+    }
+
+    fn target(&self, path: &Path) -> Option<Target> {
+        self.of(path).target(path)
+    }
+
+    fn is_missing(&self, path: &Path) -> bool {
+        self.of(path).is_missing(path)
+    }
+
+    fn is_free(&self, path: &Path) -> bool {
+        self.of(path).is_free(path)
+    }
+
+    fn may_be_shown(&self, path: &Path) -> bool {
+        self.of(path).may_be_shown(path)
+    }
+
+    fn permit(&self, path: &Path) -> Result<(), Unreadable> {
+        self.of(path).permit(path)
     }
 }
 

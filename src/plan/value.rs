@@ -2,6 +2,7 @@
 //!
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::access::{AuditPlan, GrantPlan};
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
-use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread};
+use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread, WhenGone};
 use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
@@ -56,6 +57,8 @@ pub struct Plan {
     pub random_key: Option<Key>,
     /// Some tool asks for the packets' own times, or its copies say them.
     pub tools_want_stamps: bool,
+    /// All files that commands and the command line name, to be read or written, as they name them.
+    pub files: Arc<HashSet<PathBuf>>,
 }
 
 /// The uses that tools, wires and rules make of a port, gathered from all of them (`Plan::note_uses`).
@@ -200,6 +203,8 @@ pub struct PortPlan {
     pub is_promiscuous: bool,
     /// Lcores that poll the port; `None`: all that poll ports of its kind.
     pub lcores: Option<Vec<u32>>,
+    /// The run ends or waits where its device is gone.
+    pub when_gone: WhenGone,
     /// Tunnels that end at the port: what is inside becomes the packet.
     pub terminators: Vec<Terminator>,
     /// Packets that its driver keeps in mbufs of the port's pool for as long as it runs.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
-use tapline_api::event::Recorded;
+use tapline_api::event::{Event, Recorded};
 use tapline_api::words::Level;
 
 use super::events::Events;
@@ -123,12 +123,14 @@ pub struct Log {
     seen: u64,
     /// The room of each kind and object.
     rooms: HashMap<(&'static str, String), Room>,
+    /// Events whose lines were written before they were recorded.
+    ahead: Vec<Event>,
 }
 
 impl Log {
     /// Begins with the first event.
     pub fn new(form: Form) -> Self {
-        Self { form, seen: 0, rooms: HashMap::new() }
+        Self { form, seen: 0, rooms: HashMap::new(), ahead: Vec::new() }
     }
 
     /// Returns the lines of the events that came since the last call, and what was left out of those before, as far as there is room
@@ -162,6 +164,12 @@ impl Log {
         lines
     }
 
+    /// Returns the line of an event that is recorded later, once there is a broker.
+    pub fn ahead(&mut self, event: &Event, now_ns: u64) -> String {
+        self.ahead.push(event.clone());
+        self.form.line(now_ns, event.level(), &event.to_string())
+    }
+
     /// Returns a line that is no event.
     pub fn line(&self, now_ns: u64, level: Level, text: &str) -> String {
         self.form.line(now_ns, level, text)
@@ -170,6 +178,10 @@ impl Log {
     /// Adds an event's line, if there is room for it.
     fn write(&mut self, recorded: &Recorded, lines: &mut Vec<String>) {
         let Recorded { time_ns, ref event, .. } = *recorded;
+        if let Some(place) = self.ahead.iter().position(|told| told == event) {
+            self.ahead.swap_remove(place);
+            return;
+        }
         let (level, text) = (event.level(), event.to_string());
         if level == Level::Error || event.is_answer() {
             lines.push(self.form.line(time_ns, level, &text));

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use tapline_api::snapshot::{Dropped, Latency, Snapshot, ToolHealth};
-use tapline_api::words::{BurstSize, LcoreRole};
-use tapline_api::words::{Class, DropReason};
+use tapline_api::snapshot::{Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolHealth};
+use tapline_api::words::{BurstSize, Class, DropReason, LcoreRole, LinkState, ToolState};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -97,6 +96,17 @@ fn grouped(number: u64) -> String {
     out
 }
 
+/// Gives the word for what a port's link, or the user, has made of it.
+fn link_word(port: &PortEntry) -> &'static str {
+    match port {
+        PortEntry { closed: Some(_), .. } => "closed",
+        PortEntry { gone: true, .. } => LinkState::Gone.word(),
+        PortEntry { stopped: true, .. } => "stopped",
+        PortEntry { link_up: true, .. } => LinkState::Up.word(),
+        PortEntry { .. } => LinkState::Down.word(),
+    }
+}
+
 /// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
 pub fn ports(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&[
@@ -116,7 +126,7 @@ pub fn ports(snapshot: &Snapshot) -> String {
         table.row(vec![
             name.clone(),
             port.device.clone(),
-            if port.link_up { "up" } else { "down" }.to_owned(),
+            link_word(port).to_owned(),
             grouped(port.received),
             grouped(port.received_bytes),
             grouped(driver.rx_packets),
@@ -129,7 +139,18 @@ pub fn ports(snapshot: &Snapshot) -> String {
     let ports = snapshot.ports.iter().map(|(_, port)| port);
     table.column("congested", ports.clone().map(|port| grouped(port.congested)).collect());
     table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
-    titled("ports", &table)
+    let mut text = titled("ports", &table);
+    for (name, port) in &snapshot.ports {
+        if let Some(why) = &port.closed {
+            text += &format!("port {name} is closed: {why}\n");
+        }
+    }
+    for KeptDevice { port, device, error } in &snapshot.kept_devices {
+        text += &format!(
+            "port {port} was detached, and its device `{device}` stays in DPDK, closed: {error}\n"
+        );
+    }
+    text
 }
 
 /// Rules: what each matched.
@@ -382,8 +403,12 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
     out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
     let verdict = match when {
-        _ if snapshot.balanced => "balanced: every packet and every copy is accounted for".to_owned(),
-        When::AtEnd => "NOT BALANCED".to_owned(),
+        _ if !snapshot.balanced => "NOT BALANCED".to_owned(),
+        _ if packets.is_balanced() && copies.is_balanced() => {
+            "balanced: every packet and every copy is accounted for".to_owned()
+        }
+        // identities of single tools and groups are judged, too
+        When::AtEnd => "balanced".to_owned(),
         When::Running => {
             // numbers are read one after another: an end may be seen whose beginning is not
             let (packets, copies) =
@@ -393,6 +418,34 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     };
     write!(out, "\n{verdict}\n").expect("writing to a string");
     out
+}
+
+/// Says in a line how a running broker is: whether the account balances, what was lost, which ports are gone and which tools are
+/// down.
+pub fn status(snapshot: &Snapshot) -> String {
+    let (packets, copies) = (&snapshot.packets, &snapshot.copies);
+    let lost = snapshot.ports.iter().map(|(_, port)| port.driver);
+    let lost: u64 = lost.map(|driver| driver.missed + driver.rx_errors + driver.no_mbuf).sum();
+    let dropped: u64 = DropReason::ALL.into_iter().map(|reason| copies.dropped.get(reason)).sum();
+    let verdict = if snapshot.balanced { "balanced" } else { "packets on their way" };
+    let mut line = format!(
+        "{verdict}; {} packets received, {} lost; {} copies sent, {} dropped",
+        grouped(packets.received),
+        grouped(lost),
+        grouped(copies.sent),
+        grouped(dropped)
+    );
+    let gone = snapshot.ports.iter().filter(|(_, port)| port.gone);
+    let gone: Vec<&str> = gone.map(|(name, _)| name.as_str()).collect();
+    if !gone.is_empty() {
+        write!(line, "; ports gone: {}", gone.join(", ")).expect("writing to a string");
+    }
+    let down = snapshot.tools.iter().filter(|(_, tool)| tool.health.state == ToolState::Down);
+    let down: Vec<&str> = down.map(|(name, _)| name.as_str()).collect();
+    if !down.is_empty() {
+        write!(line, "; tools down: {}", down.join(", ")).expect("writing to a string");
+    }
+    line
 }
 
 /// ` a 1 + b 2`, without terms that are zero; the first term always stands.

@@ -3,6 +3,8 @@
 
 #[path = "../fuzz/bodies/capture.rs"]
 pub(crate) mod capture;
+#[path = "../fuzz/bodies/control.rs"]
+mod control;
 #[path = "../fuzz/bodies/copies.rs"]
 mod copies;
 #[path = "../fuzz/bodies/filter.rs"]
@@ -36,6 +38,7 @@ fn what_once_failed_passes() {
     replay("capture", capture::read_anything);
     replay("copies", copies::copies);
     replay("lang", lang::parse_anything);
+    replay("control", control::talk);
 }
 
 /// How many inputs a test gets: `TAPLINE_FILTER_CASES`, or what `TAPLINE_MINUTES` have time for on a slow machine.
@@ -79,8 +82,54 @@ fn copied() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(chosen, packet)| [chosen, packet].concat())
 }
 
+/// What a client sends: requests, whole and damaged, commands, and anything.
+fn sent() -> impl Strategy<Value = Vec<u8>> {
+    let id = prop_oneof![Just("1"), Just("null"), Just("\"a\""), Just("[1]"), Just("1e400"), Just("{}")];
+    let method = prop_oneof![
+        Just("run"),
+        Just("get"),
+        Just("hello"),
+        Just("subscribe"),
+        Just("complete"),
+        Just("x\\n")
+    ];
+    let params = prop_oneof![
+        Just("{\"line\":\"show ports\"}"),
+        Just("{\"what\":\"stats\",\"since\":3}"),
+        Just("{\"to\":\"events\",\"interval\":1e-9}"),
+        Just("{\"line\":\"\u{e4}\",\"cursor\":1}"),
+        Just("[{\"a\":[[[]]]}]"),
+    ];
+    let request = (id, method, params).prop_map(|(id, method, params)| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}")
+            .into_bytes()
+    });
+    let damaged = (request.clone(), any::<u16>(), any::<u8>()).prop_map(|(mut line, at, byte)| {
+        let at = usize::from(at) % line.len();
+        line[at] = byte;
+        line
+    });
+    let line = prop_oneof![
+        3 => request,
+        2 => damaged,
+        1 => Just(b" show stats".to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..40),
+    ];
+    (any::<[u8; 2]>(), proptest::collection::vec(line, 0..6), any::<bool>()).prop_map(
+        |(sizes, lines, is_ended)| {
+            let end: &[u8] = if is_ended { b"\n" } else { b"" };
+            [&sizes[..], &lines.join(&b'\n'), end].concat()
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(cases())]
+
+    #[test]
+    fn no_bytes_of_a_client_break_the_control_socket(bytes in sent()) {
+        control::talk(&bytes);
+    }
 
     #[test]
     fn no_packet_breaks_edits_and_every_frame_comes_out_of_its_tunnel(bytes in copied()) {

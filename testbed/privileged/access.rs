@@ -193,3 +193,83 @@ fn on_a_full_disk_nothing_is_changed_and_packets_go_on() {
     lab.end(started).done();
     assert!(lab.printed("stderr").contains("the audit log cannot be written"));
 }
+
+/// An admin who neither is root nor runs the broker names files of the pipeline's folder alone, after links, and those that the
+/// running plan names.
+#[test]
+fn callers_from_outside_name_files_of_the_pipelines_folder_alone() {
+    let (lab, outside) = (Lab::new(), Lab::new());
+    let out = |name: &str| outside.path(name).display().to_string();
+    for folder in [&lab, &outside] {
+        folder.write("list.txt", "udp\ntcp\n");
+        folder.write("other.pipe", format!("{PIPELINE}rule create 12 from in to t\nstart\n"));
+    }
+    outside.write("secret.txt", "udp\n");
+    outside.write("rules.pipe", "rule create 21 from in to t\n");
+    std::os::unix::fs::symlink(out("secret.txt"), lab.path("link.txt")).expect("a link");
+    std::os::unix::fs::symlink(outside.path(""), lab.path("links")).expect("a link");
+    let commands = format!(
+        "access grant admin user anna\nrule create 11 from in match file \"{}\" to t\n",
+        out("list.txt")
+    );
+    let Some(started) = start(&lab, "", &commands) else { return };
+    let quoted = |line: String| run(&line, false);
+    let rule = |list: &str| format!("rule create 20 from in match file \"{list}\" to t");
+    let refused = [
+        rule(&out("secret.txt")),
+        rule("link.txt"),
+        rule("links/secret.txt"),
+        rule("../secret.txt"),
+        rule("/etc/shadow"),
+        format!("include {}", out("rules.pipe")),
+        "include /etc/shadow".to_owned(),
+        format!("tool create c capture {}", out("made.pcapng")),
+        "tool create c capture links/made.pcapng".to_owned(),
+        format!("port attach p net_pcap0,tx_pcap={}", out("made.pcap")),
+        format!("reload {}", out("other.pipe")),
+        "reload links/other.pipe dry-run".to_owned(),
+        format!("save {}", out("saved.pipe")),
+        "save links/saved.pipe".to_owned(),
+        // a file that the plan reads is not written
+        "save list.txt".to_owned(),
+    ];
+    let taken = [
+        "rule create 22 from in match file \"list.txt\" to t".to_owned(),
+        // the running plan names it
+        format!("rule create 30 from in match file \"{}\" to t", out("list.txt")),
+        "tool create c capture made.pcapng".to_owned(),
+        "save saved.pipe".to_owned(),
+        "reload other.pipe".to_owned(),
+    ];
+    let anna = ["61004", "61000", ""];
+    let lines: Vec<String> =
+        taken[..1].iter().chain(&refused).chain(&taken[1..]).cloned().map(quoted).collect();
+    let answers = ask(&lab, anna, &lines);
+    assert_eq!(answers.len(), refused.len() + taken.len());
+    for (line, answer) in lines[1..].iter().zip(&answers[1..]).take(refused.len()) {
+        let text = answer["error"]["data"]["text"].as_str().unwrap_or_default();
+        let is_refused =
+            text.contains("is all that this caller may name") || text.contains("reads or writes it");
+        assert!(is_refused && !text.contains("root:"), "{line}: {answer}");
+    }
+    for (line, answer) in
+        lines.iter().zip(&answers).skip(1 + refused.len()).chain([(&lines[0], &answers[0])])
+    {
+        assert!(answer["result"].is_object(), "{line}: {answer}");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(outside.path(""))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["list.txt", "other.pipe", "rules.pipe", "secret.txt"]);
+    assert_eq!(std::fs::read(lab.path("list.txt")).expect("a file"), b"udp\ntcp\n");
+    // root names all
+    let root = [rule(&out("secret.txt")), format!("save {}", out("saved.pipe"))].map(quoted);
+    for answer in ask(&lab, ["0", "0", ""], &root) {
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    assert!(outside.path("saved.pipe").exists());
+    started.signal("TERM");
+    lab.end(started).done();
+}

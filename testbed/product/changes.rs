@@ -306,15 +306,14 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.hear("the receive lcores spread packets by the tunnels", 1);
     for (command, refusal) in [
         ("set mempool 9000", "setting mempool is changed needs a restart"),
-        ("port stop in", "port in is changed (stop), for which a port that runs would have to be stopped"),
-        ("port config in mtu 1000", "port in is changed (mtu), for which a port that runs"),
+        ("port config in mtu 1000", "port in is changed (mtu), for which port in has to be taken down"),
         (
             "rule modify 10 to c\ntool destroy t\nport detach up\nport attach more net_null1",
             "port more: its device `net_null1` is that of port up, which runs",
         ),
         (
             "rule modify 10 to c\ntool destroy t\nwire create w ports in,up",
-            "wire w is added, for which a port that runs",
+            "wire w is added, for which port in has to be taken down",
         ),
     ] {
         prompt.lab.write("change.pipe", command);

@@ -287,6 +287,224 @@ fn ports_come_and_go_where_stages_have_lcores_of_their_own() {
     ports_come_and_go(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
 }
 
+/// A port that is stopped brings nothing and takes nothing, while others go on; once it is started, a replay goes on where it stood.
+fn ports_are_stopped_and_started(head: &str) {
+    let lab = Lab::new();
+    let more = datagrams(&lab, "more.pcap", 2000);
+    let rest = "port attach other replay:more.pcap,speed=original\ntool create p capture p.pcapng queue 512\n\
+                rule create 20 from other to p\nport attach x-port net_pcap1,tx_pcap=x.pcap rxq 0\n\
+                tool create x port x-port\nrule create 30 from in to x\n";
+    let mut steady = Steady::begin(&lab, head, rest, 100_000);
+    // packets of `in` may all be there on a busy machine
+    let more_of_in = |stats: &serde_json::Value, than: u64| {
+        let received = number(stats, "ports/in/received");
+        received > than || received == 100_000
+    };
+    for round in 1..=2 {
+        steady.change("port stop other\n");
+        let stopped = lab.until("it is stopped", |stats| stats["ports"]["other"]["stopped"] == true);
+        let at_rest = lab
+            .until("others go on", |stats| more_of_in(stats, number(&stopped, "ports/in/received") + 100));
+        let later = lab.until("others go on and on", |stats| {
+            more_of_in(stats, number(&at_rest, "ports/in/received") + 2000)
+        });
+        let received = |stats| number(stats, "ports/other/received");
+        assert_eq!(received(&later), received(&at_rest), "a port that is stopped receives");
+        assert!(received(&later) < 2000, "it stopped too late to tell");
+        steady.change("port start other\nport stop x-port\n");
+        steady.prompt.say("show ports");
+        let down = number(&later, "tools/x/dropped/down");
+        let dropped = lab.until("copies for it are dropped", |stats| {
+            number(stats, "tools/x/dropped/down") > down || number(stats, "ports/in/received") == 100_000
+        });
+        assert_eq!(dropped["ports"]["x-port"]["stopped"], true);
+        steady.change("port start x-port\n");
+        let sent = number(&dropped, "tools/x/sent");
+        lab.until("copies are sent again", |stats| {
+            number(stats, "tools/x/sent") > sent || number(stats, "ports/in/received") == 100_000
+        });
+        assert_eq!(
+            lab.printed("stdout").matches("  stopped  ").count(),
+            round,
+            "{}",
+            lab.printed("stdout")
+        );
+    }
+    lab.until("all of the other", |stats| number(stats, "tools/p/sent") == 2000);
+    let is_in_order = steady.is_in_order;
+    let account = steady.end_when_all_came();
+    assert_kept(&packets(&lab.path("p.pcapng")), &more, is_in_order);
+    let sent = packets(&lab.path("x.pcap"));
+    for (flow, numbers) in by_flow(&sent) {
+        assert!(numbers.is_sorted_by(|before, after| before < after), "flow {flow} is out of order");
+    }
+    let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
+    assert_eq!(of_x("requested"), 100_000);
+    assert_eq!(of_x("sent"), sent.len() as u64);
+    assert_eq!(of_x("requested") - of_x("sent"), of_x("dropped/down") + of_x("dropped/congested"));
+    assert!(of_x("dropped/down") > 0);
+}
+
+#[test]
+fn ports_are_stopped_and_started_on_one_worker() {
+    ports_are_stopped_and_started("");
+}
+
+#[test]
+fn ports_are_stopped_and_started_on_two_workers() {
+    ports_are_stopped_and_started(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_are_stopped_and_started_where_stages_have_lcores_of_their_own() {
+    ports_are_stopped_and_started(&format!(
+        "{LCORES}set lcores receive 1 work 2-3 transmit 4\ntool create times capture times.pcapng queue 64\n"
+    ));
+}
+
+/// A port is set up otherwise under its name: others lose nothing, what it counted stays, and its tools know where their copies went.
+fn ports_are_set_up_otherwise(head: &str) {
+    let lab = Lab::new();
+    let rest = "port attach null net_null0\ntool create n discard\nrule create 20 from null to n\n\
+                port attach x-port net_ring0 rxq 0\ntool create x port x-port queue 64\nrule create 30 from in to x\n";
+    let mut steady = Steady::begin(&lab, head, rest, 100_000);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    let counted = |stats: &serde_json::Value| number(stats, "ports/null/driver/rx_packets");
+    for rxd in [512, 256] {
+        let before = lab.until("packets of net_null", |stats| received(stats) > 1000);
+        steady.change(&format!(
+            "port config null rxd {rxd} interrupt\nport config x-port txd {rxd} interrupt\n"
+        ));
+        let after = lab.until("more of them", |stats| received(stats) > received(&before) + 1000);
+        assert!(counted(&after) >= counted(&before) + 1000, "{before}\n{after}");
+    }
+    // what a port can be told while it runs needs no word
+    steady.change("port config null promiscuous off\n");
+    steady.prompt.say("show config");
+    let account = steady.end_when_all_came();
+    assert!(account.stdout.contains("\nport config null rxd 256\n"), "{}", account.stdout);
+    assert!(!account.stdout.contains("interrupt"), "{}", account.stdout);
+    let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
+    assert_eq!(of_x("requested"), 100_000);
+    assert_eq!(of_x("requested") - of_x("sent"), of_x("dropped/down") + of_x("dropped/congested"));
+    // nobody reads the ring: what it held when its port was closed is told as missed, and what it holds now is not
+    let missed = account.number("ports/x-port/driver/missed");
+    assert!(missed > 0 && missed < of_x("sent"), "{missed} of {}", of_x("sent"));
+    assert!(of_x("sent") - missed <= 1024, "{missed} of {}", of_x("sent"));
+}
+
+#[test]
+fn ports_are_set_up_otherwise_on_one_worker() {
+    ports_are_set_up_otherwise("");
+}
+
+#[test]
+fn ports_are_set_up_otherwise_on_two_workers() {
+    ports_are_set_up_otherwise(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_are_set_up_otherwise_where_stages_have_lcores_of_their_own() {
+    ports_are_set_up_otherwise(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
+}
+
+/// A pipeline whose port `null` is the second that its start starts, and the lines that are said of it.
+const TWO_PORTS: &str = "port attach in replay:in.pcap,speed=original,loop=forever\nport attach out net_pcap0,tx_pcap=out.pcap rxq 0\n\
+                         port attach null net_null0\ntool create o port out\ntool create n discard\n\
+                         rule create 10 from in to o\nrule create 20 from null to n\nstart\n";
+
+fn prompt_with_fault<'a>(lab: &'a Lab, fault: &str) -> Prompt<'a> {
+    datagrams(lab, "in.pcap", 100);
+    let eal = EAL.replace("-m 256", "-m 768");
+    let prompt = Prompt::open_with(lab, TWO_PORTS, &["--eal", &eal], |command| {
+        command.env("TAPLINE_FAULT", fault);
+    });
+    prompt.lab.until("packets", |stats| number(stats, "ports/null/received") > 1000);
+    prompt
+}
+
+#[test]
+fn a_port_that_cannot_be_set_up_otherwise_is_put_back() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "start.port@3");
+    prompt.say("port config null rxd 512 interrupt");
+    prompt.hear("set up again as it was: port null", 1);
+    let before = lab.until("statistics", |_| true);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    lab.until("it receives", |stats| received(stats) > received(&before) + 1000);
+    prompt.say("show config\nport config null rxd 512 interrupt");
+    prompt.hear(CHANGED, 1);
+    prompt.say("quit");
+    let account = prompt.end_with(1);
+    assert!(!account.stdout.contains("rxd 512"), "{}", account.stdout);
+}
+
+#[test]
+fn a_port_that_cannot_be_put_back_is_closed_until_it_is_said_otherwise() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "start.port@3-5");
+    prompt.say("port config null rxd 512 interrupt");
+    prompt.hear("closed, since it could not be put back either: port null", 1);
+    let closed = lab.until("it is closed for a reason", |stats| {
+        let why = stats["ports"]["null"]["closed"].as_str();
+        why.is_some_and(|why| why.contains("port null: rte_eth_dev_start"))
+    });
+    assert_eq!(closed["ports"]["null"]["link_up"], false);
+    // other changes are taken up beside it
+    prompt.say("show ports\nrule modify 20 class high");
+    prompt.hear(CHANGED, 1);
+    assert!(lab.printed("stdout").contains("  closed  "), "{}", lab.printed("stdout"));
+    // a try that fails leaves it as it is, and needs no word: nothing is interrupted
+    prompt.say("port config null rxd 256");
+    prompt.hear("error: port null: rte_eth_dev_start", 2);
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    prompt.say("port config null rxd 256");
+    prompt.hear(CHANGED, 2);
+    let open = lab.until("it receives", |stats| received(stats) > received(&closed) + 1000);
+    assert!(open["ports"]["null"]["closed"].is_null());
+    prompt.say("quit");
+    prompt.end_with(1);
+}
+
+/// DPDK finds the rings of a net_ring again by their names.
+#[test]
+fn a_ring_that_is_attached_again_brings_nothing_of_before() {
+    let lab = Lab::new();
+    let mut steady = Steady::begin(&lab, "", "", 100_000);
+    steady.change(
+        "port attach ring net_ring0 rxq 0\ntool create r port ring queue 64\nrule create 30 from in to r\n",
+    );
+    lab.until("packets in the ring", |stats| stats["tools"]["r"]["sent"].as_u64() > Some(100));
+    steady.change("rule destroy 30\ntool destroy r\nport detach ring\n");
+    steady.change("port attach ring net_ring0\ntool create rr discard\nrule create 31 from ring to rr\n");
+    let account = steady.end_when_all_came();
+    assert_eq!(account.number("ports/ring/received"), 0);
+}
+
+#[test]
+fn a_device_that_cannot_be_taken_out_of_dpdk_is_listed_and_not_attached_again() {
+    let lab = Lab::new();
+    let mut prompt = prompt_with_fault(&lab, "detach.remove");
+    prompt.say("port attach gone net_null7");
+    prompt.hear(CHANGED, 1);
+    prompt.say("port detach gone");
+    prompt.hear("port gone: its device `net_null7` is closed and stays in DPDK", 1);
+    let kept = lab.until("it is listed", |stats| stats["kept_devices"].is_array());
+    assert_eq!(kept["kept_devices"][0]["port"], "gone");
+    assert_eq!(kept["kept_devices"][0]["device"], "net_null7");
+    assert!(kept["ports"]["gone"].is_null());
+    prompt.say("show ports\nport attach back net_null7");
+    prompt.hear("its device `net_null7` was that of port gone, and is closed", 1);
+    // another one is as good
+    prompt.say("port attach back net_null8");
+    prompt.hear(CHANGED, 3);
+    prompt.say("quit");
+    let account = prompt.end_with(1);
+    assert!(
+        account.stdout.contains("port gone was detached, and its device `net_null7` stays in DPDK, closed")
+    );
+}
+
 /// The places of a start at which what comes later can fail, too.
 const PLACES: [&str; 6] =
     ["start.attach", "start.info", "start.mempool", "start.port", "start.capture", "start.writer"];

@@ -11,10 +11,18 @@ use tapline_harness::spans::{number_of, span};
 /// xorshift64*: the same events for the same seed.
 /// # Source
 /// Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    pub(crate) fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -89,7 +97,7 @@ fn soak() {
     let seed = number_of("TAPLINE_SOAK_SEED", 20_261_121).max(1);
     println!("{} s with seed {seed}", length.as_secs());
     let pair = Pair::new('s');
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (begun, mut rounds, mut packets, mut copies, mut faults) = (Instant::now(), 0, 0, 0, 0);
     while begun.elapsed() < length {
         let bench = pair.as_ref().map_or_else(Bench::new, |pair| Bench::inside(&pair.far));

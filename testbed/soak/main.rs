@@ -4,5 +4,7 @@
 mod fuzz;
 /// Full speed with rules changed, tools drained and links set down and up.
 mod load;
+/// Programs that talk to a broker while files take each other's place.
+mod talk;
 /// Every prefix of every pipeline file, every line left out, every two swapped.
 mod variations;

@@ -125,6 +125,10 @@ events! {
     ToolChanged = "tool_changed" { tool: String, from: ToolState, to: ToolState, reason: Reason, },
     /// A port's link is up, down or gone.
     PortChanged = "port_changed" { port: String, from: LinkState, to: LinkState, },
+    /// A port was taken down for a change, and could not be set up again: it has no device.
+    PortClosed = "port_closed" { port: String, error: String, },
+    /// The device of a port that left cannot be taken out of DPDK: it is closed, and stays there.
+    DeviceKept = "device_kept" { port: String, device: String, error: String, },
     /// Buckets of a group have other members.
     BucketsMoved = "buckets_moved" {
         group: String,
@@ -145,6 +149,10 @@ events! {
     },
     /// A wire's port has its link set as the other side's is.
     LinkPropagated = "link_propagated" { wire: String, port: String, to: LinkState, },
+    /// A port's device is back, and cannot be attached.
+    PortNotAttached = "port_not_attached" { port: String, error: String, },
+    /// The run ends because ports are gone.
+    EndedForGone = "ended_for_gone" { ports: Vec<String>, },
     /// A port's kernel interface has another MTU.
     MtuChanged = "mtu_changed" { port: String, from: u32, to: u32, },
     /// A port's driver cut a frame; it is said once.
@@ -237,6 +245,24 @@ events! {
         /// In hexadecimal digits.
         hash: String,
     },
+    /// The audit log that a start finds does not have its last record.
+    AuditCut = "audit_cut" { path: String, record: u64, hash: String, },
+    /// A plan was not confirmed when the broker before this one ended.
+    ConfirmInterrupted = "confirm_interrupted" {
+        plan: u32,
+        /// The confirmed plan.
+        to: u32,
+        /// The confirmed plan is run; else it is not kept, and the file is run.
+        is_kept: bool,
+        /// The file that the command line names.
+        file: String,
+    },
+    /// A file of the folder of `--state` is damaged, and was moved aside.
+    StateDamaged = "state_damaged" { path: String, error: String, },
+    /// The history cannot be kept.
+    StateFailed = "state_failed" { path: String, error: String, },
+    /// The history is kept again.
+    StateResumed = "state_resumed" { path: String, },
     /// A worker did not end well.
     EndFailed = "end_failed" { error: String, },
     /// The identities of the account do not hold.
@@ -261,6 +287,8 @@ pub enum Alarm {
     CaptureStalled { tool: String, after_ns: u64 },
     /// A file that net_pcap writes lacks packets, or is gone.
     OutputFailed { port: String, path: String, error: String },
+    /// A port's device is gone; the run waits for it where it `waits`.
+    PortGone { port: String, device: String, waits: bool },
     /// A worker that panicked too often receives no more.
     WorkerRetired { lcore: u32, panics: usize, seconds: u64 },
 }
@@ -283,6 +311,7 @@ impl Alarm {
             Alarm::CaptureFailed { .. } => "capture_failed",
             Alarm::CaptureStalled { .. } => "capture_stalled",
             Alarm::OutputFailed { .. } => "output_failed",
+            Alarm::PortGone { .. } => "port_gone",
             Alarm::WorkerRetired { .. } => "worker_retired",
         }
     }
@@ -290,7 +319,10 @@ impl Alarm {
     /// Returns whether a run that had the alarm has failed.
     pub const fn is_failure(&self) -> bool {
         match self {
-            Alarm::Queue { .. } | Alarm::Utilisation { .. } | Alarm::ReplayStarved { .. } => false,
+            Alarm::Queue { .. }
+            | Alarm::Utilisation { .. }
+            | Alarm::ReplayStarved { .. }
+            | Alarm::PortGone { .. } => false,
             Alarm::ReplayFailed { .. }
             | Alarm::CaptureFailed { .. }
             | Alarm::CaptureStalled { .. }
@@ -307,7 +339,8 @@ impl Alarm {
             | Alarm::CaptureStalled { tool, .. } => format!("tool {tool}"),
             Alarm::ReplayStarved { port, .. }
             | Alarm::ReplayFailed { port, .. }
-            | Alarm::OutputFailed { port, .. } => format!("port {port}"),
+            | Alarm::OutputFailed { port, .. }
+            | Alarm::PortGone { port, .. } => format!("port {port}"),
             Alarm::WorkerRetired { lcore, .. } => format!("lcore {lcore}"),
         }
     }
@@ -330,6 +363,15 @@ impl Alarm {
                  say a longer `down-after`",
                 Span(*after_ns)
             ),
+            Alarm::PortGone { port, device, .. } if !is_raised => {
+                write!(f, "port {port}: {device} is attached again")
+            }
+            Alarm::PortGone { port, device, waits: true } => {
+                write!(f, "port {port}: {device} is gone; it is attached again once it is back")
+            }
+            Alarm::PortGone { port, device, waits: false } => {
+                write!(f, "port {port}: {device} is gone, and is not attached again")
+            }
             Alarm::WorkerRetired { lcore, panics, seconds } => write!(
                 f,
                 "lcore {lcore}: more than {panics} panics in {seconds} s: the worker receives no more; what its ports get is missed"
@@ -355,8 +397,12 @@ impl Event {
             | Event::CaptureStuck { .. }
             | Event::OutputShort { .. }
             | Event::AuditFailed { .. }
+            | Event::StateFailed { .. }
             | Event::EndFailed { .. }
             | Event::RollbackFailed { .. }
+            | Event::EndedForGone { .. }
+            | Event::AlarmRaised(Alarm::PortGone { .. })
+            | Event::PortClosed { .. }
             | Event::OutOfBalance {} => Level::Error,
             Event::AlarmRaised(alarm) if alarm.is_failure() => Level::Error,
             Event::CopiesUnwritten { is_asked: false, .. } => Level::Error,
@@ -373,7 +419,9 @@ impl Event {
             | Event::LinksNotPropagated { .. }
             | Event::DpdkLogged { .. }
             | Event::ToolChanged { to: ToolState::Down, .. }
-            | Event::PortChanged { to: LinkState::Down | LinkState::Removed, .. }
+            | Event::PortChanged { to: LinkState::Down | LinkState::Gone, .. }
+            | Event::PortNotAttached { .. }
+            | Event::DeviceKept { .. }
             | Event::FramesCut { .. }
             | Event::NextHopMoved { .. }
             | Event::NextHopLost { .. }
@@ -386,6 +434,9 @@ impl Event {
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
             | Event::CopiesUnwritten { .. }
+            | Event::AuditCut { .. }
+            | Event::ConfirmInterrupted { .. }
+            | Event::StateDamaged { .. }
             | Event::AlarmRaised(_) => Level::Warning,
             Event::OrdinaryPages { .. }
             | Event::ToolChanged { .. }
@@ -401,6 +452,7 @@ impl Event {
             | Event::RolledBack { .. }
             | Event::AuditResumed { .. }
             | Event::AuditHead { .. }
+            | Event::StateResumed { .. }
             | Event::AlarmCleared(_) => Level::Notice,
             Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
                 Level::Info
@@ -422,7 +474,13 @@ impl Event {
             | Event::AuditFailed { .. }
             | Event::AuditResumed { .. }
             | Event::AuditHead { .. }
+            | Event::AuditCut { .. }
+            | Event::ConfirmInterrupted { .. }
+            | Event::StateDamaged { .. }
+            | Event::StateFailed { .. }
+            | Event::StateResumed { .. }
             | Event::EndFailed { .. }
+            | Event::EndedForGone { .. }
             | Event::OutOfBalance {} => "broker".to_owned(),
             Event::DpdkLogged { .. } => "dpdk".to_owned(),
             Event::FlowsSplit { port, .. }
@@ -432,6 +490,9 @@ impl Event {
             | Event::FarEndUnseen { port, .. }
             | Event::PipeUnwatched { port, .. }
             | Event::PortChanged { port, .. }
+            | Event::PortNotAttached { port, .. }
+            | Event::PortClosed { port, .. }
+            | Event::DeviceKept { port, .. }
             | Event::MtuChanged { port, .. }
             | Event::FramesCut { port, .. }
             | Event::NicClockFitted { port }
@@ -471,6 +532,8 @@ impl Event {
                 | Event::PlanChanged { .. }
                 | Event::RolledBack { .. }
                 | Event::RollbackFailed { .. }
+                | Event::PortClosed { .. }
+                | Event::DeviceKept { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
     }
@@ -605,6 +668,16 @@ impl Event {
                 write!(f, "tool {tool}: {from} -> {to} ({reason})")
             }
             Event::PortChanged { port, from, to } => write!(f, "port {port}: {from} -> {to}"),
+            Event::PortNotAttached { port, error } => {
+                write!(f, "port {port}: its device is back, and cannot be attached: {error}")
+            }
+            Event::PortClosed { port, error } => {
+                write!(f, "port {port}: closed, since it could not be set up again: {error}")
+            }
+            Event::DeviceKept { port, device, error } => write!(
+                f,
+                "port {port}: its device `{device}` is closed and stays in DPDK, and cannot be attached before the next start: {error}"
+            ),
             Event::BucketsMoved { group, buckets, of, flows, pending } => write!(
                 f,
                 "group {group}: {buckets} of {of} buckets moved with about {flows} flows, {pending} wait to be idle"
@@ -707,6 +780,10 @@ impl Event {
                 f,
                 "port {port}: {path}: of {sent} packets that were sent {whole} are whole in the file"
             ),
+            Event::EndedForGone { ports } => {
+                let ports = ports.join(", ");
+                write!(f, "the run ends, since ports are gone: {ports}")
+            }
             Event::EndFailed { error } => f.write_str(error),
             Event::OutOfBalance {} => {
                 f.write_str("the account does not balance; please report this with the statistics above")
@@ -744,7 +821,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of the audit log.
+    /// Writes an event of the audit log, or of the folder of `--state`.
     fn write_audit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::AuditFailed { path, error } => {
@@ -757,6 +834,25 @@ impl Event {
             Event::AuditHead { path, record, hash } => {
                 write!(f, "{path}: the audit log has the head {record}:{hash}")
             }
+            Event::AuditCut { path, record, hash } => write!(
+                f,
+                "{path}: the audit log does not have its last record, {record}:{hash}: its end was cut, or the file was moved while no broker wrote it"
+            ),
+            Event::ConfirmInterrupted { plan, to, is_kept: true, file } => write!(
+                f,
+                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is run, and {file} is not read"
+            ),
+            Event::ConfirmInterrupted { plan, to, is_kept: false, file } => write!(
+                f,
+                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is not kept, and {file} is run"
+            ),
+            Event::StateDamaged { path, error } => {
+                write!(f, "{path}: the file is damaged ({error}); it was moved to {path}.damaged")
+            }
+            Event::StateFailed { path, error } => {
+                write!(f, "{path}: the file cannot be written: {error}; a restart does not know of it")
+            }
+            Event::StateResumed { path } => write!(f, "{path}: the file is written again"),
             // all others were written above
             _ => Ok(()),
         }

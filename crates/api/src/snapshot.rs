@@ -37,13 +37,27 @@ pub struct Snapshot {
     /// This is what of those is of ports, tools and groups that the plan has no more; absent while there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed: Option<Departed>,
+    /// Devices of ports that were detached, which their buses could not take out of DPDK.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_devices: Vec<KeptDevice>,
     pub latency_ns: Latency,
     /// The engine that runs the filters: `native`, or `interpreter` and why.
     pub filter_engine: String,
     /// The latest changes of states, oldest first.
     pub events: Vec<EventEntry>,
-    /// Both identities of the ledger hold. While packets are on their way they may not.
+    /// The most packets and copies that could be on their way when this was read; none at the end of a run.
+    pub in_flight_limit: InFlightLimit,
+    /// Both identities of the ledger hold, but for what can be on its way.
     pub balanced: bool,
+}
+
+/// The most that can be on its way at one moment: bursts in workers' hands, and what rings and queues hold.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InFlightLimit {
+    /// Packets that were received and have no disposition yet.
+    pub packets: u64,
+    /// Copies of all tools that were requested, and neither sent nor dropped yet.
+    pub copies: u64,
 }
 
 /// This is what was counted of ports, tools and groups that were taken out of the running plan. `packets` and `copies` hold it, too.
@@ -155,6 +169,15 @@ pub struct Latency {
     pub samples: u64,
 }
 
+/// A device that is closed, and cannot be attached before the next start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDevice {
+    /// The name of the port that it was.
+    pub port: String,
+    pub device: String,
+    pub error: String,
+}
+
 /// A port: what it received, its link, what its driver counts, its replay and the tunnels that end at it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PortEntry {
@@ -174,7 +197,16 @@ pub struct PortEntry {
     pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
+    /// It was stopped: nothing is received or sent by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// The reason why the port has no device, where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     pub link_up: bool,
+    /// The device is gone, for now or for good.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gone: bool,
     pub speed_mbps: Option<u32>,
     /// The MTU of a kernel interface, which frames that it is to send are judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +217,11 @@ pub struct PortEntry {
     pub clock: ClockState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<TerminateState>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The counters of the driver and the NIC.
@@ -214,6 +251,20 @@ impl DriverStats {
             rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
             tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
             no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+
+    /// Returns the sum with what another driver counted.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            tx_packets: self.tx_packets + other.tx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            missed: self.missed + other.missed,
+            rx_errors: self.rx_errors + other.rx_errors,
+            tx_errors: self.tx_errors + other.tx_errors,
+            no_mbuf: self.no_mbuf + other.no_mbuf,
         }
     }
 }
@@ -593,7 +644,7 @@ mod tests {
     fn a_change_says_of_what_it_is() {
         for (change, json) in [
             (
-                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Removed },
+                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Gone },
                 r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
             ),
             (

@@ -549,8 +549,16 @@ words! {
     pub enum LinkState {
         Up = "up",
         Down = "down",
-        /// The device, or the kernel's interface behind it, is gone for good.
-        Removed = "removed",
+        /// The device, or the kernel's interface behind it, was taken away.
+        Gone = "gone",
+    }
+
+    /// The way on where a port's device is gone.
+    pub enum WhenGone {
+        /// The run ends, and has failed.
+        End = "end",
+        /// The run goes on, and takes the device back once it is there again.
+        Wait = "wait",
     }
 }
 

@@ -1,11 +1,12 @@
 //! Attached devices: what stays as long as a port or one of its queues is there.
 
 use std::ffi::{CStr, CString, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::attach_advice;
 use super::driver::{Devargs, Driver};
+use super::eal::KeptDevice;
 use super::error::{Error, check, or_fault, take_log};
 use super::kernel_drops::Missed;
 use super::mempool::Mempool;
@@ -26,12 +27,16 @@ pub(super) struct Attached {
     removed: Arc<AtomicBool>,
     /// The kernel's interface behind it.
     interface: Option<interface::Index>,
+    /// Devargs without arguments, as they were written.
+    device: String,
+    /// Packets that were sent into the device, and that nobody receives any more.
+    pub discarded: AtomicU64,
     /// The count of what the kernel loses and the driver does not say.
     pub missed: Missed,
     /// The mempools that receive queues were set up with. The driver has mbufs of them until the port is closed.
     pub pools: Mutex<Vec<Arc<Mempool>>>,
     /// Dropped last.
-    _eal: Eal,
+    eal: Eal,
 }
 
 /// A started port: alive as long as one of its queues is, then stopped.
@@ -82,8 +87,27 @@ impl Attached {
         let interface = devargs.kernel_interface().and_then(interface::Index::of);
         let missed = Missed::of(devargs);
         missed.watch_sockets(&sockets_before);
-        let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
-        Ok(Self { id, name, info, removed, interface, missed, pools, _eal: eal })
+        Ok(Self {
+            id,
+            name: name.to_owned(),
+            info,
+            removed,
+            interface,
+            device: devargs.written_device().to_owned(),
+            discarded: AtomicU64::new(0),
+            missed,
+            pools: Mutex::default(),
+            eal: eal.clone(),
+        })
+    }
+
+    /// Frees and counts the packets that wait in the rings of a device that was sent to and is received from no more.
+    fn discard(&self) {
+        if Driver::named(&self.info.driver).is_some_and(|driver| driver.is_loop) {
+            // SAFETY: whoever calls has the last handle to the device besides those of the control thread, and no queue is left.
+            let discarded = unsafe { dpdk_sys::tl_eth_discard_rings(self.id.0) };
+            self.discarded.fetch_add(discarded.into(), Ordering::Relaxed);
+        }
     }
 
     /// Returns whether the device was taken away for good.
@@ -119,13 +143,20 @@ impl Drop for Started {
     fn drop(&mut self) {
         // SAFETY: the last queue is gone, so no lcore polls the port.
         unsafe { dpdk_sys::rte_eth_dev_stop(self.port.id.0) };
+        self.port.discard();
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        self.discard();
         // SAFETY: no queue and no handle is left; the port was stopped when the last queue went.
-        unsafe { dpdk_sys::tl_eth_remove(self.id.0) };
+        let removed = unsafe { dpdk_sys::tl_eth_remove(self.id.0) };
+        let removed = or_fault("detach.remove", || removed);
+        if let Err(error) = check(format!("port {}", self.name), "rte_dev_remove", removed) {
+            let (port, device) = (self.name.clone(), self.device.clone());
+            self.eal.note_kept(KeptDevice { port, device, error: error.to_string() });
+        }
     }
 }
 

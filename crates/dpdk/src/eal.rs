@@ -104,6 +104,18 @@ pub struct Eal(Arc<Running>);
 struct Running {
     /// Pools whose owners are gone and whose mbufs were not all back then, as a port not yet closed has some.
     left: Mutex<Vec<Pool>>,
+    /// Devices that could not be taken out of DPDK, and that nobody was told of.
+    kept: Mutex<Vec<KeptDevice>>,
+}
+
+/// A device that was closed, and that its bus could not take out of DPDK.
+#[derive(Clone, Debug)]
+pub struct KeptDevice {
+    /// The name of the port that it was.
+    pub port: String,
+    /// Devargs without arguments.
+    pub device: String,
+    pub error: String,
 }
 
 impl Eal {
@@ -145,7 +157,7 @@ impl Eal {
             let arguments = options.arguments()[1..].join(" ");
             return Err(error.remedy(format!("EAL was given: {arguments}")));
         }
-        Ok(Self(Arc::new(Running { left: Mutex::default() })))
+        Ok(Self(Arc::new(Running { left: Mutex::default(), kept: Mutex::default() })))
     }
 
     /// Keeps EAL to the end of the process: for who works with its memory and cannot be told to end.
@@ -156,6 +168,16 @@ impl Eal {
     /// Takes over a pool that somebody may still have mbufs of.
     pub(super) fn leave(&self, pool: Pool) {
         self.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+    }
+
+    /// Notes a device that could not be taken out of DPDK.
+    pub(super) fn note_kept(&self, device: KeptDevice) {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).push(device);
+    }
+
+    /// Gives the devices that could not be taken out of DPDK since the last call.
+    pub fn take_kept(&self) -> Vec<KeptDevice> {
+        std::mem::take(&mut *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Frees the pools whose owners are gone, and whose mbufs are all back since.

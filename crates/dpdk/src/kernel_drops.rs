@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::driver::{Devargs, KernelCounter};
+use tapline_kernel::interface::dropped_before_sending;
 use tapline_kernel::socket::{Family, OpenSockets, take_packet_drops, xdp_ring_full};
 
 /// The kernel's counters of a port's losses.
@@ -31,24 +32,22 @@ enum Counter {
     Packet,
     /// net_af_xdp: of its sockets.
     Xdp,
-    /// net_tap: what its interface was to send and had no room for, as a file says, less what it was at the start.
-    Interface { path: String, before: u64 },
+    /// net_tap: what its interface was to send and had no room for, less what it was at the start.
+    Interface { name: String, before: u64 },
     /// The driver says all.
     None,
 }
 
 impl Missed {
     pub(super) fn of(devargs: &Devargs) -> Self {
-        let interface = || devargs.kernel_interface().filter(|name| !name.contains('/'));
         let counter = match (
             devargs.driver().map_or(KernelCounter::None, |driver| driver.kernel_counter),
-            interface(),
+            devargs.kernel_interface(),
         ) {
             (KernelCounter::PacketSockets, _) => Counter::Packet,
             (KernelCounter::XdpSockets, _) => Counter::Xdp,
             (KernelCounter::Interface, Some(name)) => {
-                let path = format!("/sys/class/net/{name}/statistics/tx_dropped");
-                Counter::Interface { before: read_count(&path), path }
+                Counter::Interface { before: dropped_before_sending(name), name: name.to_owned() }
             }
             (KernelCounter::Interface, None) | (KernelCounter::None, _) => Counter::None,
         };
@@ -87,13 +86,8 @@ impl Missed {
                 self.packets.fetch_add(lost, Ordering::Relaxed) + lost
             }
             Counter::Xdp => sockets.iter().map(|socket| xdp_ring_full(socket.as_fd())).sum(),
-            Counter::Interface { path, before } => read_count(path).saturating_sub(*before),
+            Counter::Interface { name, before } => dropped_before_sending(name).saturating_sub(*before),
             Counter::None => 0,
         }
     }
-}
-
-/// A number in a file; 0 where there is none.
-fn read_count(path: &str) -> u64 {
-    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

@@ -1,5 +1,6 @@
 //! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tapline_api::snapshot::DriverStats;
 
@@ -299,6 +300,22 @@ impl Port {
         check(format!("port {}", self.0.name), call, result).map(drop)
     }
 
+    /// Has the started port take frames to any address, or those to its own alone. A driver without the notion receives everything.
+    ///
+    /// # Errors
+    /// If the driver cannot at this time.
+    pub fn set_promiscuous(&self, is_promiscuous: bool) -> Result<(), Error> {
+        let id = self.0.id.0;
+        let (call, result) = if is_promiscuous {
+            // SAFETY: the port is attached.
+            ("rte_eth_promiscuous_enable", unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) })
+        } else {
+            // SAFETY: as above.
+            ("rte_eth_promiscuous_disable", unsafe { dpdk_sys::rte_eth_promiscuous_disable(id) })
+        };
+        if result == -libc::ENOTSUP { Ok(()) } else { check(self.what(), call, result).map(drop) }
+    }
+
     /// Gives the driver's counters; zeroes if it does not answer.
     pub fn stats(&self) -> DriverStats {
         let mut raw = dpdk_sys::rte_eth_stats::default();
@@ -311,7 +328,7 @@ impl Port {
             tx_packets: raw.opackets,
             rx_bytes: raw.ibytes,
             tx_bytes: raw.obytes,
-            missed: raw.imissed + self.0.missed.packets(),
+            missed: raw.imissed + self.0.missed.packets() + self.0.discarded.load(Ordering::Relaxed),
             rx_errors: raw.ierrors,
             tx_errors: raw.oerrors,
             no_mbuf: raw.rx_nombuf,

@@ -105,12 +105,39 @@ pub fn hardware_type(name: &str) -> Option<u16> {
     Some(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
+/// The kernel's counts of all interfaces of this network namespace; empty where the kernel does not say.
+fn counts() -> String {
+    std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default()
+}
+
+/// Gives the interfaces that `table` has, each with its numbers.
+fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
+    // two lines of headings, then `NAME: NUMBERS`
+    let rows = table.lines().skip(2).filter_map(|line| line.split_once(':'));
+    rows.map(|(name, numbers)| (name.trim(), numbers))
+}
+
 /// Gives the names of all interfaces; none where the kernel does not say.
 pub fn names() -> Vec<String> {
-    // two lines of headings, then `NAME: NUMBERS`
-    let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let lines = table.lines().skip(2).filter_map(|line| line.split_once(':'));
-    lines.map(|(name, _)| name.trim().to_owned()).collect()
+    rows(&counts()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Gives the packets that an interface was to send and had no room for, as the kernel counts them; 0 where it does not say.
+/// # Source
+/// Linux, `dev_seq_printf_stats` in net/core/net-procfs.c.
+pub fn dropped_before_sending(name: &str) -> u64 {
+    /// Eight numbers of what was received come first, then bytes, packets and errors of what was sent.
+    const PLACE: usize = 11;
+    let counts = counts();
+    let found = rows(&counts).find(|(known, _)| *known == name);
+    found.and_then(|(_, numbers)| numbers.split_whitespace().nth(PLACE)?.parse().ok()).unwrap_or(0)
+}
+
+/// Returns whether /sys/class/net shows the interface that has this name here, and not a namesake of another network namespace.
+pub fn is_in_sysfs(name: &str) -> bool {
+    let shown = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok();
+    let shown = shown.and_then(|text| text.trim().parse().ok());
+    shown.is_some() && shown == Index::of(name).map(|index| index.0)
 }
 
 /// Opens a socket to ask by: any takes requests for interfaces.
@@ -153,13 +180,16 @@ mod tests {
         let mtu = std::fs::read_to_string("/sys/class/net/lo/mtu").expect("sysfs");
         assert_eq!(index.mtu(), mtu.trim().parse().ok());
         assert_eq!((index.name().as_deref(), index.mac()), (Some("lo"), Some([0; 6])));
-        assert!(names().iter().any(|name| name == "lo"));
+        assert!(names().iter().any(|name| name == "lo") && is_in_sysfs("lo"));
+        let dropped = std::fs::read_to_string("/sys/class/net/lo/statistics/tx_dropped").expect("sysfs");
+        assert_eq!(Some(dropped_before_sending("lo")), dropped.trim().parse().ok());
     }
 
     #[test]
     fn what_is_not_there_is_none_or_gone() {
         for name in ["", "no-such-if", "a-name-longer-than-any"] {
             assert_eq!((Index::of(name), hardware_type(name)), (None, None), "{name}");
+            assert!(dropped_before_sending(name) == 0 && !is_in_sysfs(name), "{name}");
         }
         assert_eq!(Index(0x7fff_fff0).state(), State::Gone);
     }

@@ -1,7 +1,7 @@
 //! The second fence: what Tapline asks the kernel itself, as safe functions. It needs no DPDK.
 #![warn(clippy::too_many_lines)]
 
-/// The system's clock: who keeps it.
+/// The system's clocks: who keeps them, and one that is never set.
 pub mod clock;
 /// Offloads of interfaces.
 pub mod ethtool;

@@ -1,8 +1,8 @@
-//! This process: who runs it, and its end without ceremony; the names of users and groups.
+//! This process: who runs it, its environment, and its end without ceremony; the names of users and groups.
 //! # Source
-//! getuid(2), _exit(2), capget(2), getpwuid_r(3), getpwnam_r(3), getgrgid_r(3), getgrnam_r(3).
+//! getuid(2), _exit(2), environ(7), capget(2), getpwuid_r(3), getpwnam_r(3), getgrgid_r(3), getgrnam_r(3).
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -34,6 +34,20 @@ pub fn has_right(right: Right) -> bool {
 /// Returns the number of the group that files of this process get.
 pub fn own_gid() -> u32 {
     rustix::process::getegid().as_raw()
+}
+
+/// Takes variables out of the environment, so that programs which this process starts do not have them. Where other threads run, they
+/// are read and stay.
+pub fn take_variables<const N: usize>(names: [&str; N]) -> [Option<OsString>; N] {
+    let values = names.map(std::env::var_os);
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1) {
+        for name in names {
+            // SAFETY: this thread is the only one of the process, as the kernel lists them, and starts none meanwhile: nobody reads or
+            // writes the environment at the same time.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+    values
 }
 
 /// Ends the process at once: no destructor runs, no lock is waited for. For a process whose threads are stuck.

@@ -32,7 +32,7 @@ use ast::session::SessionCommand;
 use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
-pub use parser::{CommandHelp, Names, Wanted, commands, completions};
+pub use parser::{CommandHelp, Names, Wanted, commands, completions, role_of};
 pub use print::text;
 use source::{Sources, Spanned};
 use tapline_api::words::Role;

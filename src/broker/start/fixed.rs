@@ -29,7 +29,7 @@ impl Fixed {
             mbufs: ports()
                 .map(|port| {
                     let waiting = memory::waiting_from(run, port);
-                    plan.settings.mempool.is_none().then(|| waiting + memory::reserve(run, waiting))
+                    plan.settings.mempool.is_none().then(|| waiting + memory::reserve_of(run, port))
                 })
                 .collect(),
             has_stamps: ports().map(|port| run.wants_stamps(port)).collect(),

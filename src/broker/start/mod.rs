@@ -49,6 +49,7 @@ use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_api::event::Event;
+use tapline_api::snapshot::DriverStats;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
@@ -205,6 +206,8 @@ pub(super) fn assemble(
         eal: eal.clone(),
         clocks,
         mtus,
+        kept_devices: Vec::new(),
+        earlier: ById::filled(plan.ports.len(), DriverStats::default()),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         reports: intakes.reports,
         outputs,
@@ -217,6 +220,7 @@ pub(super) fn assemble(
     let mut broker = Broker {
         machine,
         layout: ways.layout,
+        is_at_rest: false,
         swapped: None,
         retirement: None,
         workers: RunningWorkers::new(),

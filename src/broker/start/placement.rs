@@ -8,6 +8,7 @@ use crate::report::snapshot::lcore::Stages;
 use tapline_api::event::Event;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
+use tapline_kernel::interface::is_in_sysfs;
 use tapline_kernel::machine::available_cpus;
 use tapline_packet::by_id::ById;
 
@@ -227,7 +228,7 @@ pub(super) fn device_node(port: &PortPlan) -> Option<u32> {
         return None;
     }
     let address = port.devargs.written_device();
-    let interface = port.devargs.argument("iface");
+    let interface = port.devargs.argument("iface").filter(|name| is_in_sysfs(name));
     let paths = [
         format!("/sys/bus/pci/devices/{address}/numa_node"),
         format!("/sys/bus/pci/devices/0000:{address}/numa_node"),

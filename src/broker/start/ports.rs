@@ -29,6 +29,7 @@ use tapline_dpdk::driver::{Devargs, Driver, Takes};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
+use tapline_kernel::interface::Index;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
@@ -77,6 +78,7 @@ pub(in crate::broker) fn start_one(
         (Device::Ethdev(port), _) => start_port(site, id, port, pools),
         (Device::Iface(port), _) => start_iface(site, id, port),
         (Device::Replay { progress, .. }, replay) => start_replay(site, id, replay.as_ref(), progress),
+        (Device::Closed { .. }, _) => Ok(StartedPort::kept(Vec::new())),
     }
 }
 
@@ -159,7 +161,7 @@ pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     let offered = match &site.ports[other] {
         Device::Ethdev(port) => port.info().max_tx_queues,
         Device::Iface(_) => u16::MAX,
-        Device::Replay { .. } => return None,
+        Device::Replay { .. } | Device::Closed { .. } => return None,
     };
     Some(usize::from(tx_queues(site, other, offered)))
 }
@@ -307,9 +309,12 @@ fn rx_clock(
 pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<Event> {
     let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
         let Output::Port(port) = tool.output else { return None };
-        let mtu = site.ports[port].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
-        let (port, tool, path_mtu) = (site.ports[port].name().to_owned(), tool.name.clone(), tool.copy.mtu);
-        Some(Event::PathTooWide { tool, port, mtu: mtu.into(), path_mtu: path_mtu.into() })
+        let device = &site.ports[port];
+        // a driver of virtual devices says an MTU of its own, whatever its interface has
+        let of_driver = || device.ethdev().and_then(Port::mtu).map(u32::from);
+        let mtu = interface_mtu(&site.plan.ports[port], device).or_else(of_driver)?;
+        let (port, tool, path_mtu) = (device.name().to_owned(), tool.name.clone(), tool.copy.mtu.into());
+        (mtu < path_mtu).then_some(Event::PathTooWide { tool, port, mtu, path_mtu })
     });
     narrow.collect()
 }
@@ -429,10 +434,7 @@ pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Opti
 
 /// The MTU of a kernel interface, where the kernel says it.
 fn mtu_of(interface: &str) -> Option<u32> {
-    if interface.is_empty() || interface.contains('/') {
-        return None;
-    }
-    std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
+    Index::of(interface)?.mtu()
 }
 
 /// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.

@@ -57,7 +57,7 @@ pub(in crate::broker) fn heartbeat_key(secret: &Secret) -> Key {
 const HEARTBEAT_WORDS: u64 = 1 << 32;
 const PROBE_WORDS: u64 = 2 << 32;
 
-/// The heartbeats and echoes of all tools whose ports are not stopped.
+/// Makes the heartbeats and echoes of all tools.
 pub(in crate::broker) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
     let Site { plan, ports, .. } = *site;
     let mac_of = |port: PortId| MacAddress(ports[port].mac().unwrap_or_default());
@@ -152,8 +152,14 @@ fn neighbourhood(
             own.push(*address);
         }
     }
-    let mut neighbourhood =
-        Neighbourhood { port: id, local_frames, responder: Responder::new(own), hops: Vec::new(), outbox };
+    let mut neighbourhood = Neighbourhood {
+        port: id,
+        local_frames,
+        responder: Responder::new(own),
+        hops: Vec::new(),
+        outbox,
+        is_stopped: plan.ports[id].is_stopped,
+    };
     for (tool, tunnel, address) in tunnels {
         if let NextHopPlan::Ask(target) = tunnel.next_hop {
             neighbourhood.follow(tool, address, target);

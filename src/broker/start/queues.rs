@@ -160,7 +160,7 @@ pub(in crate::broker) fn intakes(
     let workers = roles.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = ById::filled(plan.ports.len(), Vec::new());
-    for (id, port) in started.entries_mut().filter(|(id, _)| !plan.ports[*id].is_stopped) {
+    for (id, port) in started.entries_mut() {
         let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
@@ -197,6 +197,7 @@ pub(in crate::broker) fn intakes(
                 local_frames,
                 spread,
                 longest: Longest::of(&port_plan.devargs),
+                is_stopped: port_plan.is_stopped,
             });
         }
     }
@@ -245,6 +246,7 @@ fn lead_to_work(
             spread: None,
             gives_rss: false,
             longest: None,
+            is_stopped: false,
         });
     }
     Ok(rings)
@@ -424,7 +426,7 @@ impl Ways {
         senders: &Senders,
     ) -> Result<(), Error> {
         let port_plan = &site.plan.ports[port];
-        if port_plan.is_stopped {
+        if port_plan.is_stopped || site.ports[port].closed().is_some() {
             self.push_all(|| Outlet::Down);
             return Ok(());
         }
@@ -500,7 +502,8 @@ pub(super) fn receive_queues(site: &Site<'_>, polled: &[Vec<PolledPort>]) -> Opt
         return None;
     }
     let of_lcore = |(&lcore, polled): (&LcoreId, &Vec<PolledPort>)| {
-        let ports = polled.iter().map(|polled| plan.ports[polled.port].name.clone()).collect();
+        let ports = polled.iter().map(|polled| &plan.ports[polled.port]);
+        let ports = ports.filter(|port| !port.is_stopped).map(|port| port.name.clone()).collect();
         Polled { lcore: lcore.0, ports }
     };
     Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(polled).map(of_lcore).collect() })

@@ -26,6 +26,10 @@ pub(super) struct AuditFile {
     pub lost: u64,
     /// This is what the next `gap` record tells beside those.
     gap: Map<String, Value>,
+    /// The last record of the broker before, as far as that is known.
+    expected: Option<Head>,
+    /// The last record of the broker before, where the log does not have it, and nobody was told of that yet.
+    pub missing: Option<Head>,
 }
 
 struct Open {
@@ -39,7 +43,13 @@ struct Open {
 impl AuditFile {
     pub(super) fn at(path: &Path) -> Self {
         let (path, gap) = (path.to_owned(), Map::new());
-        Self { path, open: None, head: Head::default(), is_begun: false, lost: 0, gap }
+        let head = Head::default();
+        Self { path, open: None, head, is_begun: false, lost: 0, gap, expected: None, missing: None }
+    }
+
+    /// The log is to have this record, or one behind it, as its last when it is opened for the first time.
+    pub(super) fn expect(&mut self, head: Option<Head>) {
+        self.expected = head;
     }
 
     pub(super) fn head(&self) -> &Head {
@@ -125,6 +135,21 @@ impl AuditFile {
         self.reopen()
     }
 
+    /// Looks for the last record of the broker before. If it is not in the file, the chain goes on from that record all the same:
+    /// verification finds the hole, too.
+    fn look_for_expected(&mut self, heads: &[Head]) {
+        if self.is_begun {
+            return;
+        }
+        if let Some(expected) = self.expected.take().filter(|expected| !has(heads, expected)) {
+            self.tell("the log does not have its last record: its end was cut, or the file was moved");
+            self.gap.insert("record".to_owned(), json!(expected.to_string()));
+            self.head = expected.clone();
+            self.missing = Some(expected);
+            self.is_begun = true;
+        }
+    }
+
     fn tell(&mut self, reason: &str) {
         self.gap.entry("reason").or_insert_with(|| json!(reason));
     }
@@ -147,7 +172,7 @@ impl AuditFile {
             Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process writes to it")),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let Tail { mut head, mut rest, len } = read_tail(&mut file, there.len())?;
+        let Tail { mut heads, mut rest, len } = read_tail(&mut file, there.len())?;
         if len == 0 {
             // a file is there after a crash if its folder is on the disk
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -160,7 +185,7 @@ impl AuditFile {
         }
         // of a whole record the end of the line alone may be missing
         if let Some(record) = unseal(&rest).filter(|record| record.is_whole) {
-            head = Some(record.head);
+            heads.insert(0, record.head);
             rest.clear();
         }
         if !rest.is_empty() {
@@ -168,7 +193,8 @@ impl AuditFile {
             self.gap.insert("torn_bytes".to_owned(), json!(rest.len()));
             self.gap.insert("torn_sha256".to_owned(), json!(sha256(&[&rest])));
         }
-        match head {
+        self.look_for_expected(&heads);
+        match heads.into_iter().next() {
             // the chain of this file goes on; one that was begun goes on wherever it is written
             Some(head) if !self.is_begun => self.head = head,
             None if !self.is_begun && len > 0 && rest.is_empty() => self.tell("the file had no record"),
@@ -183,13 +209,20 @@ impl AuditFile {
     }
 }
 
+/// Returns whether a log whose last records are `heads`, the newest first, has one.
+fn has(heads: &[Head], expected: &Head) -> bool {
+    let is_before = heads.last().is_some_and(|oldest| oldest.seq > expected.seq);
+    is_before || heads.contains(expected)
+}
+
 fn target(there: &Metadata) -> (u64, u64) {
     (there.dev(), there.ino())
 }
 
 /// The end of a log.
 struct Tail {
-    head: Option<Head>,
+    /// Whole records, the newest first.
+    heads: Vec<Head>,
     /// This is what stands behind the last end of a line.
     rest: Vec<u8>,
     len: u64,
@@ -204,8 +237,8 @@ fn read_tail(file: &mut File, len: u64) -> io::Result<Tail> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let rest = bytes.split_off(whole);
     let records = bytes.split(|byte| *byte == b'\n').rev();
-    let head = records.filter_map(unseal).find(|record| record.is_whole).map(|record| record.head);
-    Ok(Tail { head, rest, len })
+    let whole = records.filter_map(unseal).filter(|record| record.is_whole);
+    Ok(Tail { heads: whole.map(|record| record.head).collect(), rest, len })
 }
 
 #[cfg(test)]
@@ -276,6 +309,39 @@ mod tests {
         fs::rename(&other, &path).expect("a file");
         write(&mut log, "5").expect("a record");
         assert_eq!(verify(&[&path]).expect_err("another log").line, Some(2));
+    }
+
+    #[test]
+    fn a_log_without_the_record_that_was_its_last_is_told_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.jsonl");
+        let mut log = AuditFile::at(&path);
+        for n in 0..5 {
+            write(&mut log, &n.to_string()).expect("a record");
+        }
+        let (last, whole) = (log.head().clone(), fs::read_to_string(&path).expect("a file"));
+        drop(log);
+        let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+        let first = unseal(lines[0].trim_end().as_bytes()).expect("a record").head;
+        // the last record may be behind the one that is known: it was written, and the broker ended
+        for (left, expected, is_missing) in
+            [(5, &last, false), (5, &first, false), (4, &last, true), (1, &last, true), (0, &last, true)]
+        {
+            fs::write(&path, lines[..left].concat()).expect("a file");
+            let mut log = AuditFile::at(&path);
+            log.expect(Some(expected.clone()));
+            write(&mut log, "after").expect("a record");
+            assert_eq!(log.missing.take().as_ref(), is_missing.then_some(expected), "{left}");
+            write(&mut log, "later").expect("a record");
+            assert!(log.missing.is_none());
+            let found = verify(&[&path]);
+            match (is_missing, left) {
+                (false, _) => assert_eq!(found, Ok((7, Vec::new()))),
+                // a chain that begins later is that of a file that was rotated
+                (true, 0) => assert_eq!(found.map(|(last, gaps)| (last, gaps.len())), Ok((8, 1))),
+                (true, _) => assert_eq!(found.expect_err("a hole").line, Some(left as u64 + 1)),
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod chain;
 mod file;
 /// This is what a change goes through.
 pub mod gate;
+/// The head, in the folder of `--state`.
+mod head;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +20,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::state::State;
 use crate::plan::access::AuditPlan;
+use chain::Head;
 use chain::sha256;
 use file::AuditFile;
+use head::HeadKeeper;
 use tapline_api::access::Principal;
 use tapline_api::event::Event;
 use tapline_api::request::Reply;
@@ -98,9 +103,10 @@ pub struct Asked {
 }
 
 impl Audit {
-    /// Begins to write the log that a plan names.
-    pub fn begin(plan: Option<&AuditPlan>, broker: &str) -> Self {
-        Self { log: plan.map(|plan| Log::begin(&plan.path, broker)), broker: broker.to_owned() }
+    /// Begins to write the log that a plan names. Its head is kept in `state`, where there is one.
+    pub fn begin(plan: Option<&AuditPlan>, broker: &str, state: Option<Arc<State>>) -> Self {
+        let log = plan.map(|plan| Log::begin(&plan.path, broker, state));
+        Self { log, broker: broker.to_owned() }
     }
 
     /// Returns whether there is a log.
@@ -209,7 +215,7 @@ impl Audit {
 
 impl Log {
     /// If there is no thread for it, nothing is ever written.
-    fn begin(path: &Path, broker: &str) -> Self {
+    fn begin(path: &Path, broker: &str, state: Option<Arc<State>>) -> Self {
         let (jobs, given) = sync_channel::<Job>(MOST_WAITING);
         let (tell, events) = channel();
         let shared = Arc::new(Shared::default());
@@ -221,6 +227,7 @@ impl Log {
             events: tell.clone(),
             told: 0,
             is_failing: false,
+            keeper: state.map(|state| HeadKeeper::of(state, path)),
         };
         let thread = std::thread::Builder::new().name("audit".to_owned());
         if let Err(error) = thread.spawn(move || writer.write(&given)) {
@@ -278,11 +285,18 @@ struct Writer {
     /// The number of the last head that was told.
     told: u64,
     is_failing: bool,
+    keeper: Option<HeadKeeper>,
 }
 
 impl Writer {
     /// Writes what it is given until nobody gives any more, and tells the last head.
     fn write(&mut self, given: &Receiver<Job>) {
+        if let Some(keeper) = &mut self.keeper {
+            let (head, damage) = keeper.read();
+            self.file.expect(head);
+            // the session is gone where nobody hears it
+            damage.into_iter().for_each(|event| drop(self.events.send(event)));
+        }
         while let Ok(first) = given.recv() {
             let jobs: Vec<Job> =
                 std::iter::once(first).chain(given.try_iter().take(MOST_AT_ONCE - 1)).collect();
@@ -304,6 +318,12 @@ impl Writer {
         let broker = self.broker.clone();
         let common = || members(&broker, "gap", &of_command_line());
         let written = self.file.append(common, records).map_err(|error| format!("{}: {error}", self.path));
+        if let Some(Head { seq: record, hash }) = self.file.missing.take() {
+            let _ = self.events.send(Event::AuditCut { path: self.path.clone(), record, hash });
+        }
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| written.is_ok()) {
+            keeper.keep(self.file.head()).into_iter().for_each(|event| drop(self.events.send(event)));
+        }
         let first = (self.file.head().seq + 1).saturating_sub(count);
         for (number, answer) in answers.iter().enumerate() {
             let result = written.clone().map(|()| first + number as u64);
@@ -421,7 +441,7 @@ mod tests {
     fn records_say_who_asked_for_what_and_heads_are_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = AuditPlan { path: folder.path().join("audit.jsonl"), mode: None };
-        let mut audit = Audit::begin(Some(&plan), "edge");
+        let mut audit = Audit::begin(Some(&plan), "edge", None);
         let begun = seconds(clock::now_ns());
         for n in 1..=300 {
             let pending = audit.accept(&asked(b" rule destroy 7 ")).expect("a log");
@@ -464,7 +484,7 @@ mod tests {
     fn what_cannot_be_written_is_said_once_and_so_is_its_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = AuditPlan { path: folder.path().join("missing/log"), mode: None };
-        let mut audit = Audit::begin(Some(&plan), "edge");
+        let mut audit = Audit::begin(Some(&plan), "edge", None);
         for _ in 0..3 {
             let pending = audit.accept(&asked(b"quit")).expect("a log");
             assert!(written(&mut audit, &pending).expect_err("no folder").contains("missing/log"));
@@ -479,7 +499,7 @@ mod tests {
 
     #[test]
     fn without_a_log_nothing_is_waited_for() {
-        let mut audit = Audit::begin(None, "edge");
+        let mut audit = Audit::begin(None, "edge", None);
         assert!(audit.accept(&asked(b"quit")).is_none() && !audit.is_on());
         audit.run("stop", "x");
         assert!(audit.events().is_empty() && audit.end().is_empty());

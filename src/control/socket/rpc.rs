@@ -2,12 +2,15 @@
 //! # Source
 //! JSON-RPC 2.0 Specification (2013-01-04), sections 4 (request, notification), 5 (response) and 5.1 (errors).
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use tapline_api::request::{Reply, Request};
-use tapline_api::words::{ErrorKind, Get};
+use tapline_api::words::{ErrorKind, Get, Vocabulary};
+use tapline_lang::ast::session::{Guard, Guarded, Reload, SessionCommand};
 
 /// The version of the methods and their forms; additions do not change it.
 pub const PROTOCOL: u32 = 1;
@@ -50,6 +53,8 @@ pub enum Form {
 pub enum Call {
     /// The session answers it.
     Session(Request),
+    /// A command to the broker itself; the session answers it as the line that says the same.
+    Command(SessionCommand),
     /// With a token, where one is shown.
     Hello(Option<String>),
     Subscribe(Subscribe),
@@ -109,8 +114,60 @@ struct Run {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GetParams {
-    what: Get,
+    what: String,
     since: Option<u64>,
+}
+
+/// Parameters of `reload`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadParams {
+    file: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    /// In seconds.
+    confirm: Option<f64>,
+    guard: Option<GuardParams>,
+    #[serde(default)]
+    interrupt: bool,
+}
+
+/// One of both is said, and how many are borne.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuardParams {
+    loss: Option<u64>,
+    drops: Option<u64>,
+}
+
+/// Parameters of `confirm` and `rollback`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfPlan {
+    id: Option<u32>,
+}
+
+impl TryFrom<ReloadParams> for Reload {
+    type Error = &'static str;
+
+    fn try_from(params: ReloadParams) -> Result<Self, Self::Error> {
+        let ReloadParams { file, dry_run, confirm, guard, interrupt } = params;
+        let confirm = match confirm {
+            None => None,
+            Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+                // as many as a line takes, which counts nanoseconds
+                Ok(limit) if !limit.is_zero() && u64::try_from(limit.as_nanos()).is_ok() => Some(limit),
+                _ => return Err("`confirm` is no number of seconds above 0"),
+            },
+        };
+        let guard = match guard {
+            None => None,
+            Some(GuardParams { loss: Some(most), drops: None }) => Some(Guard { of: Guarded::Loss, most }),
+            Some(GuardParams { loss: None, drops: Some(most) }) => Some(Guard { of: Guarded::Drops, most }),
+            Some(_) => return Err("`guard` has either `loss` or `drops`"),
+        };
+        Ok(Self { file, is_dry_run: dry_run, confirm, guard, may_interrupt: interrupt })
+    }
 }
 
 #[derive(Deserialize)]
@@ -180,8 +237,18 @@ fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
         }
         "get" => {
             let GetParams { what, since } = of(params)?;
+            let Some(what) = Get::of_word(&what) else {
+                let all = Get::WORDS.join(", ");
+                return Err((INVALID_PARAMS, format!("there is no `{what}` to get; there are {all}")));
+            };
             Call::Session(Request::Get { what, since })
         }
+        "reload" => {
+            let reload = Reload::try_from(of::<ReloadParams>(params)?);
+            Call::Command(SessionCommand::Reload(reload.map_err(|why| (INVALID_PARAMS, why.to_owned()))?))
+        }
+        "confirm" => of::<OfPlan>(params).map(|of| Call::Command(SessionCommand::Confirm(of.id)))?,
+        "rollback" => of::<OfPlan>(params).map(|of| Call::Command(SessionCommand::Rollback(of.id)))?,
         "complete" => {
             let Complete { line, cursor } = of(params)?;
             let cursor = cursor.unwrap_or(line.len());
@@ -213,7 +280,8 @@ fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
 }
 
 /// All methods.
-pub const METHODS: &[&str] = &["hello", "run", "get", "subscribe", "complete"];
+pub const METHODS: &[&str] =
+    &["hello", "run", "get", "reload", "confirm", "rollback", "subscribe", "complete"];
 
 /// Says a reply as the client wants it.
 pub fn reply(form: &Form, reply: &Reply) -> String {
@@ -235,7 +303,10 @@ pub fn reply(form: &Form, reply: &Reply) -> String {
     let data = json!({
         "kind": kind, "status": reply.status() as u8, "diagnostics": reply.diagnostics, "text": reply.remarks,
     });
-    let first = reply.remarks.lines().next().unwrap_or(kind.word());
+    // warnings stand before what failed
+    let says_why = |line: &&str| line.starts_with("error: ") || line.contains(": error: ");
+    let mut lines = reply.remarks.lines();
+    let first = lines.clone().find(says_why).or(lines.next()).unwrap_or(kind.word());
     error_object(id, code(kind), first, Some(data))
 }
 
@@ -297,9 +368,54 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"run"}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"to":"stats","interval":0}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"complete","params":{"line":"ä","cursor":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"confirm":0}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"confirm":-1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"confirm":1e300}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"confirm":"60s"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"guard":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"guard":{"loss":1,"drops":1}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"guard":{"loss":-1}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"reload","params":{"more":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"confirm","params":{"id":"2"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"rollback","params":{"id":4294967296}}"#,
         ] {
             assert_eq!(code_of(line), INVALID_PARAMS, "{line}");
         }
+    }
+
+    #[test]
+    fn methods_make_the_commands_of_their_lines() {
+        for (method, params, line) in [
+            ("reload", "{}", "reload"),
+            ("reload", r#"{"file":"a b.pipe","dry_run":true}"#, "reload \"a b.pipe\" dry-run"),
+            (
+                "reload",
+                r#"{"file":"x","confirm":1.5,"guard":{"loss":3},"interrupt":true}"#,
+                "reload x confirm 1500ms guard loss>3 interrupt",
+            ),
+            ("reload", r#"{"confirm":60,"guard":{"drops":0}}"#, "reload confirm 1m guard drops>0"),
+            ("confirm", "{}", "confirm"),
+            ("confirm", r#"{"id":7}"#, "confirm 7"),
+            ("rollback", r#"{"id":null}"#, "rollback"),
+            ("rollback", r#"{"id":4}"#, "rollback 4"),
+        ] {
+            let request = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+            let (call, _) = read(request.into_bytes()).expect("a request");
+            let Call::Command(command) = call else { panic!("{call:?}") };
+            let empty = tapline_lang::parse_text("t", "", &[]);
+            let mut typed =
+                tapline_lang::parse_onto(&empty, line.as_bytes(), &tapline_lang::files::NoFiles);
+            assert_eq!(command, typed.session.remove(0).value, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_that_can_be_got_is_named() {
+        let wrong =
+            read(br#"{"jsonrpc":"2.0","id":1,"method":"get","params":{"what":"nonsense"}}"#.to_vec());
+        let wrong = wrong.expect_err("nothing of that name");
+        assert!(wrong.contains("there is no `nonsense` to get; there are stats, ports, "), "{wrong}");
+        assert!(Get::WORDS.iter().all(|word| wrong.contains(word)), "{wrong}");
     }
 
     #[test]

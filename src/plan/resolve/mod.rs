@@ -188,9 +188,9 @@ impl<'a> Resolver<'a> {
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
             tools_want_stamps: false,
+            files: self.check_files(definitions),
         };
         plan.note_uses();
-        self.check_files(definitions);
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
         Resolved { plan, rules: sources.into() }

@@ -9,6 +9,7 @@ use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
 use crate::plan::files::part_of;
 use crate::plan::value::{IfacePlan, PortPlan, PortUse};
 use tapline_api::values::ReplaySpeed;
+use tapline_api::words::WhenGone;
 use tapline_datapath::receive::replay;
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::work_plan::ReplayPlan;
@@ -49,6 +50,7 @@ impl<'a> Resolver<'a> {
             is_promiscuous: true,
             is_stopped: port.is_stopped,
             lcores: None,
+            when_gone: WhenGone::Wait,
             uses: PortUse::default(),
         };
         for option in &port.options {
@@ -66,7 +68,10 @@ impl<'a> Resolver<'a> {
                 PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
+                PortOption::Gone(when) => plan.when_gone = *when,
                 PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+                // said of a change, not of the port
+                PortOption::Interrupt => {}
             }
         }
         self.check_queues(port, &plan);
@@ -192,11 +197,13 @@ impl<'a> Resolver<'a> {
 /// Gives the words for what a port takes in place of an option that it does not take.
 fn misplaced(plan: &PortPlan, option: &PortOption) -> Option<&'static str> {
     let is_of_device = match option {
-        PortOption::Terminate(_) | PortOption::Lcores(_) => return None,
+        PortOption::Terminate(_) | PortOption::Lcores(_) | PortOption::Interrupt => return None,
         PortOption::Rxq(_) | PortOption::Txq(_) | PortOption::Rxd(_) | PortOption::Txd(_) => true,
-        PortOption::Mtu(_) | PortOption::Promiscuous(_) => false,
+        PortOption::Mtu(_) | PortOption::Promiscuous(_) | PortOption::Gone(_) => false,
     };
-    if plan.replay.is_some() {
+    if plan.replay.is_some() && matches!(option, PortOption::Gone(_)) {
+        Some("expected on a port whose device may go: a replay ends")
+    } else if plan.replay.is_some() {
         Some("expected nothing of the kind: a replay has no queues")
     } else if plan.iface.is_some() && is_of_device {
         Some(

@@ -21,7 +21,9 @@ use self::group::GroupHealth;
 use self::port::PortState;
 use self::totals::Totals;
 use crate::plan::Plan;
-use tapline_api::snapshot::{EventEntry, LcoreEntry, RuleActivity, SCHEMA, Snapshot, ToolHealth};
+use tapline_api::snapshot::{
+    EventEntry, InFlightLimit, LcoreEntry, RuleActivity, SCHEMA, Snapshot, ToolHealth,
+};
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::clock::tsc_hz;
 
@@ -42,13 +44,15 @@ pub struct Report<'a> {
     pub watch: WatchState,
     pub events: Vec<EventEntry>,
     pub uptime: Duration,
+    pub in_flight_limit: InFlightLimit,
     /// Both identities of the ledger hold. The caller says so, because they are judged on the counters from the very start.
     pub is_balanced: bool,
 }
 
 /// Puts the names of the plan to its numbers.
 pub fn snapshot(report: Report<'_>) -> Snapshot {
-    let Report { plan, totals, ports, lcores, watch, events, uptime, is_balanced } = report;
+    let Report { plan, totals, ports, lcores, watch, events, uptime, in_flight_limit, is_balanced } =
+        report;
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ports = plan.ports.entries().zip(ports).zip(&totals.ports);
     let ports = ports
@@ -83,9 +87,11 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         packets: totals.packets,
         copies: totals.copies(plan),
         departed: totals.departed.entry(),
+        kept_devices: Vec::new(),
         latency_ns: totals.latency(plan).latency(tsc_hz()),
         filter_engine: plan.filter_engine(),
         events,
+        in_flight_limit,
         balanced: is_balanced,
     }
 }

@@ -17,6 +17,10 @@ use tapline_dpdk::port::Link;
 pub struct PortState {
     pub driver_name: String,
     pub link: Link,
+    /// The device is gone.
+    pub is_gone: bool,
+    /// The reason why it has no device, where it has none.
+    pub closed: Option<String>,
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
@@ -37,7 +41,10 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         cut: Longest::of(&port.devargs).map(|_| totals.cut),
         device: port.devargs.to_string(),
         driver_name: state.driver_name,
+        stopped: port.is_stopped,
+        closed: state.closed,
         link_up: state.link.is_up,
+        gone: state.is_gone,
         speed_mbps: state.link.speed_mbps,
         mtu: state.mtu,
         driver: state.driver,

@@ -168,6 +168,17 @@ impl GroupTotals {
     }
 }
 
+/// The most that may be on its way while counters are read.
+#[derive(Clone, Default, Debug)]
+pub struct InFlight {
+    /// Packets in workers' hands and in rings between them, and those that came while counters were read.
+    pub packets: u64,
+    /// Copies that may wait for each tool or direction of a wire.
+    pub waiting: ById<EgressId, u64>,
+    /// Something of a plan before is on its way, which is judged once it is over.
+    pub is_leaving: bool,
+}
+
 /// The mean of the workers' shares of a rule's sampler, weighted by the packets that each had; `None` before the first packet, and
 /// where the share is fixed.
 fn varying_share(workers: &[Arc<WorkerCounters>], rule: RuleId) -> Option<f64> {
@@ -355,9 +366,23 @@ impl Totals {
 
     /// Returns whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
-        let are_tools_balanced = self.egresses.iter().all(|tool| tool.copies.is_balanced());
-        let are_balanced = self.packets.is_balanced() && self.departed.is_balanced();
-        are_balanced && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
+        self.is_balanced_within(&InFlight::default())
+    }
+
+    /// Returns whether both identities of the ledger hold but for what may be on its way.
+    pub fn is_balanced_within(&self, limit: &InFlight) -> bool {
+        let is_within = |begun: u64, ended: u64, limit: u64| begun.abs_diff(ended) <= limit;
+        // copies are of packets that are on their way, or wait
+        let are_tools_balanced = self.egresses.entries().all(|(id, tool)| {
+            let waiting = limit.waiting.get(id).copied().unwrap_or(0);
+            is_within(tool.copies.requested, tool.copies.ended(), limit.packets.saturating_add(waiting))
+        });
+        let are_groups_balanced =
+            self.groups.iter().all(|group| is_within(group.requested, group.ended(), limit.packets));
+        is_within(self.packets.received, self.packets.ended(), limit.packets)
+            && (limit.is_leaving || self.departed.is_balanced())
+            && are_tools_balanced
+            && are_groups_balanced
     }
 
     /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities

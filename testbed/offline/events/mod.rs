@@ -84,7 +84,18 @@ fn of_a_run() -> Vec<Event> {
         tool(ToolState::Up, ToolState::Draining, Reason::Drain),
         port(LinkState::Up, LinkState::Down),
         port(LinkState::Down, LinkState::Up),
-        port(LinkState::Up, LinkState::Removed),
+        port(LinkState::Up, LinkState::Gone),
+        port(LinkState::Gone, LinkState::Up),
+        Event::PortNotAttached { port: text("tap0"), error: text("PACKET_RX_RING: out of memory") },
+        Event::PortClosed {
+            port: text("tap0"),
+            error: text("port tap0: rte_eth_dev_start: Input/output error"),
+        },
+        Event::DeviceKept {
+            port: text("tap0"),
+            device: text("0000:03:00.0"),
+            error: text("port tap0: rte_dev_remove: Operation not supported"),
+        },
         Event::BucketsMoved { group: text("ids"), buckets: 341, of: 1024, flows: 97, pending: 0 },
         Event::RuleSwitched { rule: 20, on: true, next_change: Some(1_796_072_400.0) },
         Event::RuleSwitched { rule: 20, on: false, next_change: None },
@@ -141,6 +152,8 @@ fn alarms() -> Vec<Alarm> {
         Alarm::CaptureFailed { tool: text("recorder"), path: text("out.pcapng"), error: error() },
         Alarm::CaptureStalled { tool: text("recorder"), after_ns: 60_000_000_000 },
         Alarm::OutputFailed { port: text("ids0"), path: text("ids0.pcap"), error: error() },
+        Alarm::PortGone { port: text("span0"), device: text("iface:eth1"), waits: true },
+        Alarm::PortGone { port: text("tap0"), device: text("net_tap0"), waits: false },
         Alarm::WorkerRetired { lcore: 2, panics: 3, seconds: 10 },
     ]
 }
@@ -157,6 +170,8 @@ fn of_the_end() -> Vec<Event> {
         due_ns: (because == Unfinished::Early).then_some(1_700_000_000_000_000_000),
         mbufs: (because == Unfinished::Starved).then_some(2000),
     };
+    let interrupted =
+        |is_kept| Event::ConfirmInterrupted { plan: 5, to: 4, is_kept, file: text("office.pipe") };
     let unwritten =
         |is_asked| Event::CopiesUnwritten { tool: text("recorder"), copies: 12, seconds: 2, is_asked };
     vec![
@@ -176,6 +191,19 @@ fn of_the_end() -> Vec<Event> {
         },
         Event::AuditResumed { path: text("audit.jsonl") },
         Event::AuditHead { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
+        Event::AuditCut { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
+        interrupted(true),
+        interrupted(false),
+        Event::StateDamaged {
+            path: text("state/history.json"),
+            error: text("EOF while parsing a value at line 1 column 0"),
+        },
+        Event::StateFailed {
+            path: text("state/history.json"),
+            error: text("No space left on device (os error 28)"),
+        },
+        Event::StateResumed { path: text("state/history.json") },
+        Event::EndedForGone { ports: vec![text("span0"), text("tap0")] },
         Event::EndFailed { error: text("lcore 2: worker stopped: it panicked") },
         Event::OutOfBalance {},
     ]
@@ -208,6 +236,7 @@ fn is_known(alarm: &Alarm) -> bool {
         | Alarm::CaptureFailed { .. }
         | Alarm::CaptureStalled { .. }
         | Alarm::OutputFailed { .. }
+        | Alarm::PortGone { .. }
         | Alarm::WorkerRetired { .. } => true,
     }
 }

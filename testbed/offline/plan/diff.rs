@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline::plan::diff::{About, Change, Kind, Needs, about, diff, keeps_ids};
+use tapline::plan::diff::{About, Change, Kind, Subject, about, diff, interrupted, keeps_ids};
 use tapline::plan::{Plan, Surroundings, plan};
 use tapline_lang::files::{InMemory, NoFiles};
 use tapline_lang::{Parsed, parse_onto, parse_text};
@@ -69,10 +69,11 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("p0 net_null0", "p0 net_null0 rxd 512", &["port p0 is changed (rxd): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 txd 512", &["port p0 is changed (txd): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 mtu 9000", &["port p0 is changed (mtu): PortInterrupted"]),
+    ("p0 net_null0", "p0 net_null0 gone end", &["port p0 is changed (gone): Nothing"]),
     ("p0 net_null0", "p0 net_null0 promiscuous off", &["port p0 is changed (promiscuous): Nothing"]),
     ("p0 net_null0", "p0 net_null0 lcores 1", &["port p0 is changed (lcores): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 terminate vxlan", &["port p0 is changed (terminate): PortInterrupted"]),
-    ("rule create 10", "port stop p0\nrule create 10", &["port p0 is changed (stop): PortInterrupted"]),
+    ("rule create 10", "port stop p0\nrule create 10", &["port p0 is changed (stop): Swap"]),
     ("replay:in.pcap", "replay:other.pcap", &["port rep is recreated (device): PortInterrupted"]),
     ("replay:in.pcap", "replay:in.pcap,loop=3", &["port rep is recreated (loop): PortInterrupted"]),
     ("replay:in.pcap", "replay:in.pcap,maxgap=1s", &["port rep is recreated (maxgap): PortInterrupted"]),
@@ -89,7 +90,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("iface:eth7", "iface:eth7,buffer=64Mi", &["port span is recreated (buffer): PortInterrupted"]),
     // the size that it has where none is said
     ("iface:eth7", "iface:eth7,buffer=32Mi", &[]),
-    ("iface:eth7", "iface:eth7 promiscuous off", &["port span is changed (promiscuous): Nothing"]),
+    ("iface:eth7", "iface:eth7 promiscuous off", &["port span is changed (promiscuous): PortInterrupted"]),
     ("t0 port out", "t0 port idle", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 discard", &["tool t0 is recreated (port): Swap"]),
     ("t0 port out", "t0 port out queue 9", &["tool t0 is changed (queue): Swap"]),
@@ -205,22 +206,31 @@ fn a_new_port_is_one_more_for_rules_that_take_from_any() {
 }
 
 #[test]
-fn a_broker_that_runs_takes_up_what_stops_no_port_and_needs_no_restart() {
+fn ports_are_interrupted_by_what_says_so_and_by_nothing_else() {
     let base = planned(BASE);
-    let is_taken_up = |change: &Change| {
-        let said = said(change);
-        let is_refused = said.ends_with(": Restart")
-            || said.ends_with(": PortInterrupted")
-            || said.contains("(promiscuous)");
-        !is_refused
-    };
+    let mut most = 0;
     for (old, new, _) in CHANGES {
-        for change in diff(&base, &planned(&BASE.replacen(old, new, 1))) {
-            assert_eq!(change.is_taken_up(), is_taken_up(&change), "{old} -> {new}: {change}");
-            // it asks for no more than workers can be given
-            assert!(!change.is_taken_up() || change.needs <= Needs::Swap, "{change}");
+        let plan = planned(&BASE.replacen(old, new, 1));
+        let changes = diff(&base, &plan);
+        let ports = interrupted(&base, &plan, &changes);
+        let says = |change: &&Change| said(change).ends_with(": PortInterrupted");
+        assert_eq!(
+            ports.is_empty(),
+            !changes.iter().any(|change| says(&change)),
+            "{old} -> {new}: {ports:?}"
+        );
+        for change in changes.iter().filter(says) {
+            let is_told = |(port, what): &(String, String)| {
+                *what == change.to_string() && base.ports.iter().any(|known| known.name == *port)
+            };
+            assert!(ports.iter().any(is_told), "{change}: {ports:?}");
+            if let Subject::Port(name) = &change.subject {
+                assert!(ports.iter().any(|(port, _)| port == name), "{change}: {ports:?}");
+            }
         }
+        most = most.max(ports.len());
     }
+    assert_eq!(most, 2, "a wire has two");
 }
 
 #[test]

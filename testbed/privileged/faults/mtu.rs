@@ -1,9 +1,13 @@
 //! MTUs of tools' interfaces that change while packets flow; what left is counted by the kernel at the other end.
 
+use std::process::Command;
+
 use serde_json::Value;
 use tapline_harness::bench::{Bench, Prompt, dropped, settled};
 use tapline_harness::frames::udp;
+use tapline_harness::lab::{EAL, Lab};
 use tapline_harness::links::{Pair, counted, ip};
+use tapline_harness::programs::{has_programs, tapline};
 
 fn frames(sizes: &[usize], count: usize) -> Vec<Vec<u8>> {
     let frame = |&size: &usize| {
@@ -186,4 +190,36 @@ fn frames_above_the_mtu_that_the_file_says_are_not_sent_by_drivers_that_know_of_
         );
     }
     assert!(bench.read("out.pcap").iter().all(|bytes| bytes.len() <= 114), "what was sent fits");
+}
+
+#[test]
+fn an_mtu_is_that_of_the_own_namespace_whatever_sysfs_shows() {
+    if !has_programs(&["nsenter"]) {
+        return tapline_skip::skipped("nsenter is missing");
+    }
+    let Some(pair) = Pair::new('v') else { return };
+    // the driver itself says 1500, whatever its interface has
+    for (mtu, path, is_warned) in [(1400, 1500, true), (9000, 9000, false)] {
+        set_mtu(&pair, "far", mtu);
+        let lab = Lab::new();
+        lab.write(
+            "test.pipe",
+            format!(
+                "port attach in net_null0
+                port attach far net_pcap0,iface=far
+                tool create up port far vxlan vni 1 src 198.18.0.1 dst 198.18.0.2 next-hop 02:00:00:00:00:01 mtu {path}
+                rule create 10 from in sample 1/99991 to up\n"
+            ),
+        );
+        // unlike `ip netns exec`, nsenter leaves /sys as it is: of the namespace in which the test runs
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", pair.far)).arg(tapline());
+        command.args(["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--duration", "300ms"]);
+        let run = lab.end(lab.start(command.current_dir(lab.path(""))));
+        let said = run.stderr.clone();
+        assert_eq!(run.done().number("ports/far/mtu"), u64::from(mtu));
+        let warning = format!("port far has an MTU of {mtu}, and its path is taken to carry {path}");
+        assert_eq!(said.contains(&warning), is_warned, "{said}");
+        assert_eq!(said.contains("its path is taken to carry"), is_warned, "{said}");
+    }
 }

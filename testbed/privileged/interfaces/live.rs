@@ -73,3 +73,50 @@ fn interfaces_come_and_go_beside_traffic() {
     assert_same("the second port", &bench.read("got1.pcap"), &twice);
     assert_same("the second port, come again", &bench.read("got2.pcap"), &sent);
 }
+
+/// An interface is stopped and started, and set up otherwise under its name: each frame that was sent to it while it stood, and none
+/// of those in between but what its socket kept, is in its tool's file, and its counts go on.
+#[test]
+fn an_interface_is_stopped_and_set_up_otherwise_beside_traffic() {
+    let Some(pair) = long_pair('o') else { return };
+    let bench = Bench::inside(&pair.far);
+    let sent = numbered(300, 300, &[7, 8, 9]);
+    bench.write("sent.pcap", &sent);
+    let count = sent.len() as u64;
+    let from_near = || assert_eq!(replay(&pair.near, "near", &bench.path("sent.pcap"), 1), count);
+    let is_promiscuous = || inside(&pair.far, "ip -d link show far").contains("promiscuity 1 ");
+    let mut prompt = bench.start(
+        "set idle sleep
+        port attach span0 iface:far
+        port attach other net_null0
+        tool create rec0 capture @/got0.pcap queue 1024
+        tool create d discard
+        rule create 10 from span0 to rec0
+        rule create 20 from other to d
+        start",
+    );
+    prompt.wait("it runs", |stats| stats["ports"]["span0"]["link_up"] == true);
+    assert!(is_promiscuous());
+    from_near();
+    prompt.wait("all came", |stats| seen(stats, "span0") == Some(count));
+
+    // what comes to a port that is stopped waits in its socket as far as that has room
+    prompt.say("port stop span0");
+    prompt.wait("it is stopped", |stats| stats["ports"]["span0"]["stopped"] == true);
+    from_near();
+    prompt.say("port start span0");
+    prompt.wait("what waited came", |stats| seen(stats, "span0") == Some(2 * count));
+
+    prompt.say("port config span0 promiscuous off");
+    prompt.say("port config span0 promiscuous off interrupt");
+    super::wait_until("the socket that comes is told", || !is_promiscuous());
+    prompt.wait("it runs again", |stats| stats["ports"]["span0"]["closed"].is_null());
+    from_near();
+    prompt.wait("all came again", |stats| seen(stats, "span0") == Some(3 * count));
+
+    let run = prompt.quit_scripted(1);
+    let refusal = "port span0 is changed (promiscuous), for which port span0 has to be taken down";
+    assert!(run.stderr.contains(refusal), "{}", run.stderr);
+    assert_eq!(run.number("ports/span0/driver/rx_packets"), 3 * count);
+    assert_same("the port", &bench.read("got0.pcap"), &[&sent[..], &sent[..], &sent[..]].concat());
+}

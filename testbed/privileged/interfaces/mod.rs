@@ -1,6 +1,8 @@
 //! Interfaces of the kernel as ports (`iface:`): what tcpreplay sends on one end of a veth pair is what Tapline receives at the other,
 //! frame by frame and byte by byte, as tcpdump beside it does; received and missed are what the interface counted.
 
+/// Interfaces that are deleted, and made again.
+mod gone;
 /// Interfaces that come and go while packets flow.
 mod live;
 /// Offloads that change frames.

@@ -208,9 +208,9 @@ fn a_link_that_flaps_and_an_interface_that_goes_cost_nothing_that_was_received()
         }
         let run = prompt.quit();
         assert_eq!(seen(run.last(), "span0"), Some(came), "{queues}");
-        let is_removed = run.stderr.contains("port span0: down -> removed")
-            || run.stderr.contains("port span0: up -> removed");
-        assert_eq!(is_removed, !queues.is_empty(), "{}", run.stderr);
+        let is_gone = run.stderr.contains("port span0: down -> gone")
+            || run.stderr.contains("port span0: up -> gone");
+        assert_eq!(is_gone, !queues.is_empty(), "{}", run.stderr);
     }
 }
 

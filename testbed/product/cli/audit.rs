@@ -235,6 +235,36 @@ fn nothing_is_changed_without_a_record_where_one_is_required() {
 }
 
 #[test]
+fn a_plan_is_confirmed_where_commands_are_recorded() {
+    let lab = Lab::new();
+    let started = start(&lab, "audit.jsonl required", &[]);
+    lab.write(
+        "test.pipe",
+        format!("{PIPELINE}set audit audit.jsonl required\nrule create 20 from in to t\nstart\n"),
+    );
+    let mut client = Client::of(&lab);
+    assert!(client.say("reload confirm 1h").ends_with("= 0\n"));
+    assert!(client.say("rule destroy 20").contains("waits to be confirmed"));
+    assert!(client.say("clear stats").ends_with("= 0\n"), "it changes no plan");
+    assert_eq!(client.say("confirm 2"), "plan 2 is confirmed\n= 0\n");
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "confirm", "params": { "id": 2 } });
+    writeln!(client.0.get_mut(), "{request}").expect("a broker that reads");
+    let mut line = String::new();
+    client.0.read_line(&mut line).expect("an answer");
+    assert!(line.contains("-32002"), "{line}");
+    assert!(client.say("quit").ends_with("= 0\n"));
+    lab.end(started).done();
+    let text = std::fs::read_to_string(lab.path("audit.jsonl")).expect("a log");
+    let said: Vec<String> = records(&text)
+        .iter()
+        .filter(|record| record["command"].as_str().is_some_and(|command| command.starts_with("confirm")))
+        .map(|record| record["result"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(said, ["accepted", "accepted", "failed"], "{text}");
+    assert_eq!(verify(&lab, &["audit.jsonl"]).0, 0);
+}
+
+#[test]
 fn tokens_outlive_a_broker_in_its_folder_which_one_broker_has() {
     let lab = Lab::new();
     let started = start(&lab, "audit.jsonl", &["--state", "state"]);

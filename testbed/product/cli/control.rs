@@ -542,3 +542,68 @@ fn short_commands_survive_readers_that_are_gone() {
         assert_eq!(status.expect("the program starts").code(), Some(expected), "{arguments:?}");
     }
 }
+
+/// The lines of a file of statistics, of which none is cut.
+fn lines_of(lab: &Lab, name: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(lab.path(name)).unwrap_or_default();
+    json_lines(&text[..text.rfind('\n').map_or(0, |end| end + 1)])
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn statistics_that_are_moved_away_or_emptied_go_on_without_a_hole() {
+    let lab = Lab::new();
+    let mut started = endless(&lab);
+    wait_for_packets(&lab, &mut started);
+    for (round, is_signalled) in [(1, false), (2, true)] {
+        std::fs::rename(lab.path("stats.json"), lab.path(&format!("stats.{round}"))).expect("a rotation");
+        if is_signalled {
+            started.signal("USR2");
+        }
+        wait_until("they are written anew", || lines_of(&lab, "stats.json").len() > 5);
+    }
+    let uptimes = |name: &str| -> Vec<f64> {
+        lines_of(&lab, name).iter().map(|line| line["uptime_s"].as_f64().expect("a time")).collect()
+    };
+    let all = ["stats.1", "stats.2", "stats.json"].map(uptimes).concat();
+    assert!(all.windows(2).all(|two| two[0] < two[1]), "{all:?}");
+    // as logrotate's copytruncate does
+    let file = std::fs::File::options().write(true).open(lab.path("stats.json")).expect("a file");
+    file.set_len(0).expect("a file");
+    wait_until("they are written from the beginning", || lines_of(&lab, "stats.json").len() > 5);
+    assert_eq!(lab.printed("stderr").matches("packets  received").count(), 0);
+    started.signal("USR1");
+    wait_until("tables are printed", || lab.printed("stderr").contains("packets  received"));
+    started.signal("TERM");
+    lab.end(started).done();
+}
+
+#[test]
+fn statistics_that_cannot_be_opened_anew_are_told_once_and_written_where_they_were() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("sub")).expect("a folder");
+    lab.write("test.pipe", ENDLESS);
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "sub/stats.json", "--interval", "50ms"];
+    let started = lab.start(&mut lab.tapline(&arguments));
+    wait_until("statistics come", || !lines_of(&lab, "sub/stats.json").is_empty());
+    std::fs::rename(lab.path("sub"), lab.path("moved")).expect("a folder");
+    let told = || lab.printed("stderr").matches("sub/stats.json: cannot be opened anew").count();
+    wait_until("it is told", || told() > 0);
+    let before = lines_of(&lab, "moved/stats.json").len();
+    wait_until("they go on", || lines_of(&lab, "moved/stats.json").len() > before + 10);
+    assert_eq!(told(), 1);
+    started.signal("USR2");
+    wait_until("who asks is told again", || told() == 2);
+    std::fs::create_dir(lab.path("sub")).expect("a folder");
+    wait_until("they are at their place again", || !lines_of(&lab, "sub/stats.json").is_empty());
+    started.signal("TERM");
+    let run = lab.end(started);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+}

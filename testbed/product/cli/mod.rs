@@ -16,11 +16,15 @@ mod log;
 mod prompt;
 /// A whole file in the place of the running plan.
 mod reload;
+/// What a service manager is told.
+mod service;
 /// The control socket.
 mod socket;
+/// The folder of what outlives a broker.
+mod state;
 
 /// Connects to the control socket of a broker that has just been started: the one before may have left its own.
-fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
+pub(crate) fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
     let begun = std::time::Instant::now();
     loop {
         match std::os::unix::net::UnixStream::connect(lab.path("control.sock")) {

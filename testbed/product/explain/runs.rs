@@ -118,6 +118,10 @@ fn compare_tool(
     let none = Vec::new();
     let told = explained.copies.get(name).unwrap_or(&none);
     assert_eq!(told.len() as u64, sent, "copies for {name}, one by one\n{text}");
+    // a capture of no packets has not even an interface
+    if sent == 0 {
+        return;
+    }
     let (segments, by_port) = (lab.path(&format!("{name}.pcapng")), lab.path(&format!("{name}.pcap")));
     if segments.is_file() {
         let written: Vec<(Vec<u8>, u32)> =

@@ -57,6 +57,8 @@ pub struct Intake {
     pub gives_rss: bool,
     /// The driver cuts longer frames without a word.
     pub longest: Option<Longest>,
+    /// Its port is stopped: it is not polled.
+    pub is_stopped: bool,
 }
 
 /// The source of packets.
@@ -83,9 +85,11 @@ impl Intake {
         }
     }
 
-    /// Packets are taken again.
+    /// Packets are taken again, unless the port is stopped.
     pub fn resume(&mut self) {
-        if let Source::Replay(replay) = &mut self.source {
+        if let Source::Replay(replay) = &mut self.source
+            && !self.is_stopped
+        {
             replay.resume();
         }
     }
@@ -121,10 +125,10 @@ impl Intake {
         }
     }
 
-    /// The time of the next packet of a replay whose packets are put in order.
+    /// The time of the next packet of a replay whose packets are put in order; others do not wait for one that is stopped.
     pub fn next_in_step(&mut self) -> Option<u64> {
         match &mut self.source {
-            Source::Replay(replay) if replay.step_ns().is_some() => replay.next_time(),
+            Source::Replay(replay) if replay.step_ns().is_some() && !self.is_stopped => replay.next_time(),
             _ => None,
         }
     }
@@ -142,14 +146,14 @@ impl Intake {
         matches!(&self.source, Source::Replay(replay) if replay.is_behind())
     }
 
-    /// A queue of a device whose packets this lcore carries itself: nothing else is to be asked of it.
+    /// Returns whether it is a queue of a running device whose packets this lcore carries itself: nothing else is to be asked of it.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
-        matches!(self.source, Source::Queue { .. }) && self.spread.is_none()
+        matches!(self.source, Source::Queue { .. }) && self.spread.is_none() && !self.is_stopped
     }
 
-    /// How many of `limit` packets may be asked for: what surely finds room, where it can wait. `maker` is there where copies of the
-    /// port's packets are made.
+    /// Returns how many of `limit` packets may be asked for: what surely finds room, where it can wait; none of a port that is stopped.
+    /// `maker` is there where copies of the port's packets are made.
     pub fn room(
         &mut self,
         limit: usize,
@@ -157,6 +161,9 @@ impl Intake {
         live: &LiveView,
         maker: Option<&mut Maker>,
     ) -> usize {
+        if self.is_stopped {
+            return 0;
+        }
         let limit = match &mut self.source {
             Source::Replay(replay) if outlets.has_captures && replay.is_flat_out() => {
                 room_for_captures(replay, limit.min(outlets.capture_room(live.get())), maker)

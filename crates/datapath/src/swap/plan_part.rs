@@ -35,6 +35,8 @@ pub struct PlanPart {
     pub setup: Option<Box<Setup>>,
     /// worker: when it took up the part, on the monotonic clock.
     pub taken_up_ns: u64,
+    /// worker: CPU time from the last burst by the plan before to the first by this one.
+    pub paused_ns: u64,
 }
 
 /// This is what a worker is offered.

@@ -30,6 +30,8 @@ pub enum NextOutlet {
 pub struct Setup {
     /// Each port of the plan before has its id in this one, unless it leaves.
     pub ports: ById<PortId, Option<PortId>>,
+    /// Each port of this plan says whether it is stopped.
+    pub stopped: ById<PortId, bool>,
     /// This is what is polled besides.
     pub intakes: Vec<Intake>,
     /// Each port has the queue that frames for Tapline itself go to.
@@ -56,7 +58,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// worker: gives up the intakes that leave, and takes those that come. Gives the packets that intakes which left handed to work
+    /// worker: gives up the intakes that leave, takes those that come, and polls none whose port is stopped. Gives the packets that intakes which left handed to work
     /// lcores.
     pub(crate) fn change_intakes(&mut self, intakes: &mut Vec<Intake>) -> u64 {
         let mut handed = 0;
@@ -76,6 +78,13 @@ impl Setup {
                 self.local_frames[intake.port].clone().filter(|_| intake.spread.is_none());
         }
         intakes.append(&mut self.intakes);
+        for intake in intakes.iter_mut() {
+            // what a receive lcore has handed over is carried
+            intake.is_stopped = self.stopped[intake.port] && !intake.is_ring();
+            if intake.is_stopped {
+                intake.pause();
+            }
+        }
         handed
     }
 

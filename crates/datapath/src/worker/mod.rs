@@ -57,6 +57,7 @@ use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::copy::Made;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 use tapline_fault as fault;
+use tapline_kernel::clock::thread_cpu_ns;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 
@@ -427,6 +428,7 @@ impl Worker {
 
     /// Goes on with another plan.
     fn take_up(&mut self, mut part: Box<PlanPart>, buffers: &mut TurnBuffers) {
+        let begun_ns = thread_cpu_ns();
         if let Some(setup) = &mut part.setup {
             // what receive lcores have handed over of ports that leave: they have let go of those
             let is_leaving = |intake: &Intake| intake.is_ring() && setup.ports[intake.port].is_none();
@@ -438,6 +440,10 @@ impl Worker {
                 }
             }
             self.handed_before += setup.change_intakes(&mut self.intakes);
+            if self.phase.get() == Phase::Running {
+                // those of ports that were stopped
+                self.intakes.iter_mut().for_each(Intake::resume);
+            }
             self.is_in_step = self.intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1;
             setup.change_outlets(&mut self.outlets);
             setup.change_uses(&mut self.uses);
@@ -457,6 +463,7 @@ impl Worker {
             self.outlets.egresses[tool.egress()].set_limits(limits);
         }
         part.taken_up_ns = clock::monotonic_ns();
+        part.paused_ns = thread_cpu_ns().saturating_sub(begun_ns);
         self.swap.give_back(Offer::Plan(part));
     }
 
@@ -514,7 +521,9 @@ impl Worker {
                 let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port].needs_copies);
                 limit = intake.room(limit, &self.outlets, &self.live, maker);
                 if limit == 0 {
-                    if intake.is_flat_out() {
+                    if intake.is_stopped {
+                        is_full = false;
+                    } else if intake.is_flat_out() {
                         (is_full, held) = (false, Held::Stay);
                     }
                     continue;
@@ -766,6 +775,7 @@ impl Worker {
             let input = &self.plan.inputs[intake.port];
             let limit = self.plan.burst;
             if input.is_bypass
+                && !intake.is_stopped
                 && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;

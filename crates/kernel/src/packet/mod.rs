@@ -98,6 +98,17 @@ pub fn open_sender(interface: Index) -> Result<Sender, Failure> {
     Ok(Sender::new(Arc::new(socket)))
 }
 
+/// Lets the number of `before` stand for the file of `after`, in one step for all who have the number.
+/// # Source
+/// dup(2): dup3.
+fn put_in_place(before: &OwnedFd, after: &OwnedFd) -> Result<(), Failure> {
+    // SAFETY: both are open while they are borrowed. The owner of `before` goes on owning its number, which it closes once.
+    match unsafe { libc::dup3(after.as_raw_fd(), before.as_raw_fd(), libc::O_CLOEXEC) } {
+        0.. => Ok(()),
+        _ => Err(Failure::of("dup3", io::Error::last_os_error())),
+    }
+}
+
 /// Opens a packet socket of whole frames, which receives nothing until it is bound.
 fn open_socket() -> Result<OwnedFd, Failure> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

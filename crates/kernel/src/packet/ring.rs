@@ -125,6 +125,18 @@ impl Ring {
         Arc::clone(&self.socket)
     }
 
+    /// Gives this ring the number of another one's `socket`: who sends by that number, or asks by it what the kernel counted, does so by
+    /// this ring's socket from then on. The other ring keeps its frames.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn in_place_of(mut self, socket: &Arc<OwnedFd>) -> Result<Self, Failure> {
+        super::put_in_place(socket, &self.socket)?;
+        self.socket = Arc::clone(socket);
+        super::send::make_room(socket);
+        Ok(self)
+    }
+
     /// Gives the next frames, oldest first, at most `most`, all of one block; none where none came. They stay until they are
     /// [taken](Self::take).
     pub fn waiting(&mut self, most: usize) -> Frames<'_> {

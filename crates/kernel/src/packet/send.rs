@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Failure;
+
 /// Frames that one call takes.
 const MOST: usize = 64;
 /// Bytes that may be on their way through the kernel.
@@ -53,12 +55,21 @@ pub struct Sent {
 
 impl Sender {
     pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
-        let (option, value) = (libc::SO_SNDBUFFORCE, BUFFER_BYTES);
-        if !set_buffer(&socket, option, value) {
-            // as far as an ordinary process may
-            set_buffer(&socket, libc::SO_SNDBUF, value);
-        }
+        make_room(&socket);
         Self { socket, counts: Arc::default() }
+    }
+
+    /// Gives the sender's socket, in whose place another can be put.
+    pub fn shared_socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket)
+    }
+
+    /// Lets all who send by `socket` send by this sender's.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn in_place_of(self, socket: &OwnedFd) -> Result<(), Failure> {
+        super::put_in_place(socket, &self.socket)
     }
 
     /// Gives what is counted.
@@ -112,6 +123,13 @@ impl Sender {
         let bytes: u64 = messages[..sent.min(count)].iter().map(|message| u64::from(message.msg_len)).sum();
         add(&self.counts.bytes, bytes);
         Ok(sent.min(count))
+    }
+}
+
+/// Lets a socket have [`BUFFER_BYTES`] on their way, or as many as this process may.
+pub(super) fn make_room(socket: &OwnedFd) {
+    if !set_buffer(socket, libc::SO_SNDBUFFORCE, BUFFER_BYTES) {
+        set_buffer(socket, libc::SO_SNDBUF, BUFFER_BYTES);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::source::Spanned;
 use super::Ranges;
 use tapline_api::values::ReplaySpeed;
-use tapline_api::words::TunnelKind;
+use tapline_api::words::{TunnelKind, WhenGone};
 
 /// The device that a port is.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,7 +56,10 @@ pub enum PortOption {
     Promiscuous(bool),
     /// The lcores that poll this port's receive queues.
     Lcores(Vec<u32>),
+    Gone(WhenGone),
     Terminate(Terminate),
+    /// A port that runs may be taken down and set up again for what is said beside it. It is no part of the port.
+    Interrupt,
 }
 
 /// `terminate`: the inner frame of a tunnel that ends here becomes the packet.

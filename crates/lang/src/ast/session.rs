@@ -14,7 +14,7 @@ pub enum SessionCommand {
     /// Goes back to a plan of the history; the one before where no number is said.
     Rollback(Option<u32>),
     /// Writes the commands in force to a file; the one that was loaded where none is said.
-    Save(Option<Name>),
+    Save(Option<String>),
     /// Opens the file of statistics anew.
     Reopen,
     /// Shows the plans that were in force.
@@ -48,7 +48,7 @@ pub enum TokenCommand {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Reload {
     /// The file that was loaded, where none is said.
-    pub file: Option<Name>,
+    pub file: Option<String>,
     /// Nothing is changed; it is said what would be.
     pub is_dry_run: bool,
     /// Goes back unless it is confirmed within this time.

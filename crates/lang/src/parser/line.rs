@@ -534,8 +534,19 @@ impl<'a> Line<'a> {
     /// Reads a word that must come here and says what follows, such as a command's verb. A misspelt one is taken for what it was
     /// meant to be.
     pub(super) fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
-        let words: Vec<&'static str> = table.iter().map(|(word, _)| *word).collect();
+        self.keyword_beside(what, table, &[])
+    }
+
+    /// As [`keyword`](Self::keyword), where the words of `others` may stand, too, which were looked for before: a mistake names them.
+    pub(super) fn keyword_beside<T: Copy>(
+        &mut self,
+        what: &str,
+        table: &'static [(&'static str, T)],
+        others: &[&'static str],
+    ) -> Read<T> {
+        let mut words: Vec<&'static str> = table.iter().map(|(word, _)| *word).collect();
         self.must_come(|wishes| wishes.words.extend(&words));
+        words.extend(others);
         let Some(word) = self.peek() else {
             let error = Diagnostic::error(self.end, format!("the {what} is missing"));
             return Err(self.report(error.label(format!("expected {}", any_of(&words)))));

@@ -37,6 +37,7 @@ use super::{Parsed, value};
 pub use complete::{Names, Wanted, completions};
 use line::{About, Clause, Line, Read, Verb};
 use session::Session;
+pub use session::role as role_of;
 use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
@@ -120,6 +121,9 @@ const STATEMENTS: &[(&str, Form)] = &[
     ),
     ("quit", alone(Role::Admin, "", "ends the broker", |_| Ok(Statement::Command(Command::Quit)))),
 ];
+
+/// The words that prompts and the control socket take before a line is read as a command.
+const OF_FRONT_ENDS: [&str; 3] = ["help", "cancel", "exit"];
 
 /// A command of the language: who may give it, how it is written, and what it does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -252,12 +256,12 @@ fn read(line: &mut Line<'_>, is_typed: bool) -> Read<Statement> {
             line.advance();
             Form::Session(row)
         }
-        None => {
-            if is_typed {
-                session::offer(line);
-            }
-            line.keyword("command", STATEMENTS)?
+        None if is_typed => {
+            session::offer(line);
+            let others: Vec<&str> = session::words().chain(OF_FRONT_ENDS).collect();
+            line.keyword_beside("command", STATEMENTS, &others)?
         }
+        None => line.keyword("command", STATEMENTS)?,
     };
     let statement = match form {
         Form::Session(row) => {

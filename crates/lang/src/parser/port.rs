@@ -19,13 +19,15 @@ pub(super) const VERBS: &[(&str, Verb)] = &[
     ("stop", verb(Role::Admin, "NAME", "stops a port", |line| Ok(Command::PortStop(port(line)?)))),
     (
         "config",
-        verb(Role::Admin, "NAME KEYS", "changes what is said of a port", |line| {
-            Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })
+        verb(Role::Admin, "NAME KEYS [interrupt]", "changes what is said of a port", |line| {
+            Ok(Command::PortConfig { name: port(line)?, options: line.clauses(CONFIG) })
         }),
     ),
 ];
 
-pub(super) const OPTIONS: &[Clause<PortOption>] = &[
+/// The keys of `port config`: the word by which a port that runs may be taken down, and those of the port.
+const CONFIG: &[Clause<PortOption>] = &[
+    once("interrupt", |_| Ok(PortOption::Interrupt)),
     once("rxq", |line| Ok(PortOption::Rxq(line.value("rxq", number(0..=1024))?.value))),
     once("txq", |line| Ok(PortOption::Txq(line.value("txq", number(0..=1024))?.value))),
     once("rxd", |line| Ok(PortOption::Rxd(line.value("rxd", number(1..=u16::MAX))?.value))),
@@ -33,11 +35,18 @@ pub(super) const OPTIONS: &[Clause<PortOption>] = &[
     once("mtu", |line| Ok(PortOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value))),
     once("promiscuous", |line| Ok(PortOption::Promiscuous(line.switch()))),
     once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
+    once("gone", |line| Ok(PortOption::Gone(line.word_of("gone")?.value))),
     many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
 ];
 
+/// The keys of a port.
+pub(super) const OPTIONS: &[Clause<PortOption>] = match CONFIG.split_first() {
+    Some((_, of_port)) => of_port,
+    None => &[],
+};
+
 fn port(line: &mut Line<'_>) -> Read<Name> {
-    line.name_before(NameKind::Port, OPTIONS)
+    line.name_before(NameKind::Port, CONFIG)
 }
 
 fn attach(line: &mut Line<'_>) -> Read<Command> {

@@ -1,6 +1,5 @@
 //! Commands to a running broker that are none of its plan: they stand in no file.
 
-use super::super::ast::Name;
 use super::super::ast::session::{Guard, Guarded, Reload, SessionCommand, TokenCommand};
 use super::super::lexer::Word;
 use super::super::value::{Misread, Value, duration, number, text};
@@ -106,7 +105,29 @@ pub(super) fn row(first: &Word, second: Option<&Word>) -> Option<Session> {
 
 /// Says that a line may begin with one of these commands.
 pub(super) fn offer(line: &mut Line<'_>) {
-    line.may_be(SESSION.iter().map(|(word, _)| *word));
+    line.may_be(words());
+}
+
+/// Lists the words that these commands begin with.
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    SESSION.iter().map(|(word, _)| *word)
+}
+
+/// Returns the role that a command needs, as the table of commands has it.
+pub fn role(command: &SessionCommand) -> Role {
+    let word = match command {
+        SessionCommand::Reload(_) => "reload",
+        SessionCommand::Confirm(_) => "confirm",
+        SessionCommand::Rollback(_) => "rollback",
+        SessionCommand::Save(_) => "save",
+        SessionCommand::Reopen => "reopen",
+        SessionCommand::Token(_) => "token",
+        SessionCommand::ShowHistory | SessionCommand::ShowDrift | SessionCommand::ShowDiff { .. } => {
+            return SHOW.about.role;
+        }
+    };
+    // a word that no row has is nobody's: the test below goes through all commands
+    SESSION.iter().find(|(known, _)| *known == word).map_or(Role::Admin, |(_, row)| row.about.role)
 }
 
 /// Lists the words behind `show` that are about a broker that runs.
@@ -216,10 +237,10 @@ fn id(line: &mut Line<'_>, key: &str) -> Read<Option<u32>> {
     }
 }
 
-fn path(line: &mut Line<'_>, key: &str) -> Read<Option<Name>> {
+fn path(line: &mut Line<'_>, key: &str) -> Read<Option<String>> {
     line.may_have_value(key);
     match line.peek() {
         None => Ok(None),
-        Some(_) => line.value(key, text("a file's path")).map(Some),
+        Some(_) => Ok(Some(line.value(key, text("a file's path"))?.value)),
     }
 }

@@ -16,6 +16,8 @@ mod group;
 mod port;
 /// `rule …`.
 mod rule;
+/// Commands to a running broker.
+mod session;
 /// `set …`.
 mod set;
 /// Reads again what is printed.

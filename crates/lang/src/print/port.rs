@@ -74,7 +74,9 @@ impl Print for PortOption {
             PortOption::Mtu(mtu) => line.word("mtu").word(mtu),
             PortOption::Promiscuous(is_on) => line.word("promiscuous").switch(*is_on),
             PortOption::Lcores(list) => line.word("lcores").word(lcores(list)),
+            PortOption::Gone(when) => line.word("gone").word(when),
             PortOption::Terminate(terminate) => line.print(terminate),
+            PortOption::Interrupt => line.word("interrupt"),
         };
     }
 }

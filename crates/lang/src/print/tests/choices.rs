@@ -257,7 +257,8 @@ impl Choices<'_> {
 
     fn port_options(&mut self) -> String {
         let mut options = String::new();
-        for option in self.some(&["rxq", "txq", "rxd", "txd", "mtu", "promiscuous", "lcores", "terminate"])
+        for option in
+            self.some(&["rxq", "txq", "rxd", "txd", "mtu", "promiscuous", "lcores", "gone", "terminate"])
         {
             options += &match option {
                 "rxq" | "txq" => format!(" {option} {}", self.number(1024)),
@@ -265,6 +266,7 @@ impl Choices<'_> {
                 "mtu" => format!(" mtu {}", self.of(&[68, 1500, 65535])),
                 "promiscuous" => format!(" promiscuous{}", self.switch()),
                 "lcores" => format!(" lcores {}", self.lcores()),
+                "gone" => format!(" gone {}", self.of(&["end", "wait"])),
                 _ => self.terminate() + &self.terminate(),
             };
         }

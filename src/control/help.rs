@@ -1,14 +1,15 @@
-//! `help [COMMAND]` of the prompts: the parser's tables, as text.
+//! `help [COMMAND]` of the prompts and of the socket: the parser's tables, as text.
 
 use std::fmt::Write;
 
 use serde::Deserialize;
+use tapline_api::request::Reply;
 use tapline_lang::commands;
 use tapline_lang::suggest::nearest;
 
 /// A command, as the broker or this program knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The words that it begins with.
     words: String,
     role: String,
@@ -21,14 +22,16 @@ pub(super) struct Entry {
 /// The words that every prompt has beside those of the language: how they are written, and what they do.
 const OWN: [(&str, &str, &str); 2] =
     [("help", "[COMMAND]", "explains a command, or lists all"), ("exit", "", "leaves the prompt")];
+/// Typed while a change is planned, gives it up.
+pub const TAKE_BACK: &str = "cancel";
 
 /// Returns the words that every prompt has beside those of the language.
-pub(super) fn own_words() -> [&'static str; 2] {
+pub fn own_words() -> [&'static str; 2] {
     OWN.map(|(word, ..)| word)
 }
 
 /// Lists the commands that this program knows.
-pub(super) fn entries() -> Vec<Entry> {
+pub fn entries() -> Vec<Entry> {
     let entry = |command: tapline_lang::CommandHelp| Entry {
         words: command.words,
         role: command.role.word().to_owned(),
@@ -39,16 +42,25 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 /// Returns what follows `help` in a line that asks for it.
-pub(super) fn asked(line: &str) -> Option<&str> {
+pub fn asked(line: &str) -> Option<&str> {
     let rest = line.trim().strip_prefix("help")?;
     (rest.is_empty() || rest.starts_with(char::is_whitespace)).then(|| rest.trim())
+}
+
+/// Answers a line that asks for `help`, or takes back what is not on its way.
+pub fn own_answer(line: &[u8]) -> Option<Reply> {
+    let line = std::str::from_utf8(line).ok()?;
+    if line.trim() == TAKE_BACK {
+        return Some(Reply::failed("error: no change is on its way that could be given up\n"));
+    }
+    Some(help(entries(), asked(line)?).map_or_else(Reply::refused, Reply::done))
 }
 
 /// Explains the commands that begin with the words of `asked`, or lists all.
 ///
 /// # Errors
 /// If there is no such command: what to say of it.
-pub(super) fn help(mut entries: Vec<Entry>, asked: &str) -> Result<String, String> {
+pub fn help(mut entries: Vec<Entry>, asked: &str) -> Result<String, String> {
     entries.extend(OWN.map(|(word, usage, does)| Entry {
         words: word.to_owned(),
         role: String::new(),

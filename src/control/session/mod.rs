@@ -3,42 +3,43 @@
 //! `Session::handle` answers what changes nothing at once. A change of the plan is answered by `Session::tick`, which is called
 //! every few milliseconds; a change waits for its turn while another is on its way. Nothing here waits for a file or a reader.
 
+/// Commands to the broker itself.
+mod commands;
+
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::access::{Caller, Judge};
-use super::audit::Audit;
-use super::audit::gate::Gate;
-use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded, is_recorded};
-use super::complete::{Completion, complete};
-use super::history::{History, lines_that_differ};
-use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
-use super::state;
-use super::tokens::{Shown, Tokens};
-use super::work::{Look, Work};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
+use crate::control::access::{Caller, Judge};
+use crate::control::archive::{Kept, Writing};
+use crate::control::audit::Audit;
+use crate::control::audit::gate::Gate;
+use crate::control::audit::gate::Passage;
+use crate::control::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded};
+use crate::control::complete::{Completion, complete};
+use crate::control::history::{History, Source};
+use crate::control::memory::Memory;
+use crate::control::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions, remarked};
+use crate::control::tokens::{Shown, Tokens};
+use crate::control::work::{Look, Work};
 use crate::plan::describe;
 use crate::plan::identity::plan_hash;
+use crate::plan::surroundings::{Confined, System};
 use crate::plan::value::Action;
 use crate::report::events::Events;
-use crate::report::log::rfc3339;
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::{ErrorKind, Get, Role};
+use tapline_api::words::{ErrorKind, Get, Role, Via};
 use tapline_dpdk::clock;
 use tapline_kernel::process::own_uid;
-use tapline_lang::ast::session::{Reload, SessionCommand, TokenCommand};
+use tapline_lang::ast::session::Reload;
 use tapline_lang::ast::{Command, Show};
-
-/// Mode of a file that `save` writes, less the umask.
-const SAVED_MODE: u32 = 0o666;
 
 /// Names a request whose answer comes later.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -79,6 +80,20 @@ pub enum End {
     Ending(Ending),
     /// A worker did not stay at work.
     WorkerLost,
+    /// Ports are gone without which there is nothing to do.
+    PortsGone,
+}
+
+/// This is what a session begins with, beside its broker.
+#[derive(Default)]
+pub struct Beginning {
+    /// The broker's name.
+    pub name: String,
+    pub limits: Limits,
+    /// Somebody may send requests.
+    pub is_attended: bool,
+    pub origin: Origin,
+    pub memory: Memory,
 }
 
 /// The outcome of a run.
@@ -102,6 +117,8 @@ pub struct Session {
     /// The plans that were in force.
     versions: Versions,
     origin: Origin,
+    /// The folder of the pipeline file, if it has one.
+    folder: Option<Confined>,
     audit: Audit,
     tokens: Arc<Mutex<Tokens>>,
     /// Tokens that are being written.
@@ -112,6 +129,8 @@ pub struct Session {
     waiting: VecDeque<Waiting>,
     /// Files that are being written for those who asked for them.
     errands: Vec<(Ticket, Work<Reply>)>,
+    /// Answers that are given once a restart will know of what they say.
+    held: Vec<(Ticket, Reply, Writing)>,
     next_guard: Instant,
     /// The file of statistics is to be opened anew.
     is_reopen_asked: bool,
@@ -139,6 +158,15 @@ struct Current {
     is_dry_run: bool,
     planning: Planning,
     gate: Gate,
+    promise: Promised,
+}
+
+/// A plan that is to be confirmed takes effect once a restart would go back, too.
+enum Promised {
+    /// Nothing has to be written.
+    Nothing,
+    Waits(Writing),
+    Done,
 }
 
 /// Since when no packet came.
@@ -150,34 +178,42 @@ struct Quiet {
 }
 
 impl Session {
-    /// Takes over a broker that is called `name` and waits to begin; somebody may send requests where it `is_attended`.
-    pub fn new(
-        name: String,
-        broker: Broker,
-        pipeline: Pipeline,
-        limits: Limits,
-        is_attended: bool,
-        origin: Origin,
-    ) -> Self {
+    /// Takes over a broker that waits to begin.
+    pub fn new(mut broker: Broker, pipeline: Pipeline, beginning: Beginning) -> Self {
+        let Beginning { name, limits, is_attended, origin, memory } = beginning;
         let quiet = Quiet { received: 0, since: broker.worked() };
         let text = tapline_lang::text(&pipeline.parsed().file);
         let from =
             origin.path.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name);
-        let history = History::of_file(text, from, "start".to_owned(), clock::now_ns());
+        let folder = origin.path.as_ref().and_then(|path| Confined::beside(path).ok());
+        let audit = Audit::begin(broker.plan().settings.audit.as_ref(), &name, memory.state.clone());
+        let (archive, origin_of_plan) = (memory.archive(), memory.origin(from));
+        let Memory { tokens, past, events, .. } = memory;
+        events.into_iter().for_each(|event| broker.record(event));
+        let source = Source {
+            by: "start".to_owned(),
+            via: Via::CommandLine,
+            origin: origin_of_plan,
+            time_ns: clock::now_ns(),
+        };
+        let versions = Versions::new(History::after(past, text, source), archive);
+        // nobody waits for it
+        drop(versions.keep());
         Self {
             name,
             snapshots: 0,
             pipeline,
             broker,
-            versions: Versions::new(history),
+            versions,
             origin,
+            folder,
             audit,
-            tokens: Arc::default(),
+            tokens: Arc::new(Mutex::new(tokens)),
             token_errand: None,
             current: None,
             waiting: VecDeque::new(),
             errands: Vec::new(),
+            held: Vec::new(),
             next_guard: Instant::now(),
             is_reopen_asked: false,
             tickets: 0,
@@ -187,11 +223,6 @@ impl Session {
             is_quit: false,
             is_attended,
         }
-    }
-
-    /// Goes by these tokens.
-    pub fn take_tokens(&mut self, tokens: Tokens) {
-        *self.tokens() = tokens;
     }
 
     /// The tokens are whole between any two statements.
@@ -243,6 +274,11 @@ impl Session {
         self.broker.snapshot()
     }
 
+    /// Returns the turns of each worker so far.
+    pub fn turns(&self) -> Vec<u64> {
+        self.broker.turns()
+    }
+
     /// Gives the events of the broker, from what was decided at the start on.
     pub fn events(&self) -> &Events {
         self.broker.events()
@@ -255,7 +291,7 @@ impl Session {
 
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
     pub fn is_changing(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || !self.held.is_empty()
     }
 
     /// Answers a request, or gives a ticket for its answer.
@@ -281,161 +317,47 @@ impl Session {
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
-        let order = |what| Order { what, by: by.clone(), is_dry_run, must_be: None };
+        let files = self.files_of(by);
+        let order = |what| Order {
+            what,
+            by: by.clone(),
+            files: Arc::clone(&files),
+            is_dry_run,
+            may_interrupt: false,
+            must_be: None,
+        };
         if super::names_a_file(&line) {
             return self.submit(Cause::Commands, order(What::Line(line)));
         }
-        match self.pipeline.read(&line, by) {
+        match self.pipeline.read(&line, by, &*files) {
             // it is read again in its turn, after the changes before it
             Ok(Typed::Change(_)) if self.current.is_some() => {
                 self.submit(Cause::Commands, order(What::Line(line)))
             }
             Ok(Typed::Change(change)) => self.submit(Cause::Commands, order(What::Change(change))),
-            // its record is to be written first
-            Ok(Typed::Session(command)) if self.audit.is_on() && is_recorded(&command) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
-            }
             Ok(Typed::Others(commands, _)) if self.audit.is_on() && are_recorded(&commands) => {
-                self.submit(Cause::Commands, order(What::Line(line)))
+                self.submit(Cause::Orders, order(What::Line(line)))
             }
-            Ok(Typed::Session(command)) => self.obey(by, command, is_dry_run),
+            Ok(Typed::Session(command)) => self.obey_recorded(by, command, (line, is_dry_run)),
             Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
             Err(refusal) => {
-                if self.audit.is_on() && self.pipeline.role_of(&line) > Role::Viewer {
-                    let gate = Gate::new(by, line, &self.versions.history().current().hash);
-                    gate.answered(&mut self.audit, &refusal);
-                }
-                Answer::Now(refusal)
+                let role = if self.audit.is_on() { self.pipeline.role_of(&line) } else { Role::Viewer };
+                Answer::Now(self.refuse(by, line, role, refusal))
             }
         }
     }
 
-    /// Carries out a command to the broker itself.
-    fn obey(&mut self, by: &Principal, command: SessionCommand, is_dry_run: bool) -> Answer {
-        let reply = match command {
-            SessionCommand::Reload(reload) => return self.reload(by, reload, is_dry_run),
-            SessionCommand::Rollback(id) => return self.roll_back(by, id, is_dry_run),
-            SessionCommand::Save(path) => return self.save(path.map(|path| path.value.into())),
-            SessionCommand::Confirm(id) => self.versions.confirm(id),
-            SessionCommand::Reopen => {
-                self.is_reopen_asked = true;
-                Reply::done("")
-            }
-            SessionCommand::ShowHistory => Reply::done(self.versions.history().list(rfc3339)),
-            SessionCommand::ShowDrift => {
-                let drift = self.versions.history().drift();
-                Reply::done(if drift.is_empty() {
-                    "nothing was changed since the file was loaded\n".to_owned()
-                } else {
-                    drift
-                })
-            }
-            SessionCommand::ShowDiff { old, new } => self.show_diff(old, new),
-            SessionCommand::Token(TokenCommand::List) => Reply::done(self.tokens().list(clock::now_ns())),
-            SessionCommand::Token(_) if is_dry_run => Reply::done(""),
-            SessionCommand::Token(command) => return self.change_tokens(command),
-        };
-        Answer::Now(reply)
-    }
-
-    fn show_diff(&self, old: u32, new: u32) -> Reply {
-        let version = |id| self.versions.target(Some(id));
-        match (version(old), version(new)) {
-            (Ok(old), Ok(new)) => Reply::done(lines_that_differ(&old.text, &new.text)),
-            (Err(reply), _) | (_, Err(reply)) => reply,
+    /// Answers with a refusal, which the audit log has where what was asked for needs more than the role of a viewer.
+    fn refuse(&mut self, by: &Principal, line: Vec<u8>, needed: Role, refusal: Reply) -> Reply {
+        if self.audit.is_on() && needed > Role::Viewer {
+            let gate = Gate::new(by, line, &self.versions.history().current().hash);
+            gate.answered(&mut self.audit, &refusal);
         }
-    }
-
-    /// Puts a whole file in the place of the running plan.
-    pub fn reload(&mut self, by: &Principal, reload: Reload, is_dry_run: bool) -> Answer {
-        let named = reload.file.as_ref().map(|file| PathBuf::from(&file.value));
-        let Some(path) = named.or_else(|| self.origin.path.clone()) else {
-            let text = "error: this broker has read its pipeline from a pipe, which cannot be read again; name a file\n";
-            return Answer::Now(Reply::failed(text));
-        };
-        if reload.guard.is_some() && reload.confirm.is_none() {
-            let text = "error: `guard` needs `confirm DURATION`: it goes back within that time\n";
-            return Answer::Now(Reply::refused(text));
-        }
-        let is_dry_run = is_dry_run || reload.is_dry_run;
-        let Origin { sets, outputs, .. } = self.origin.clone();
-        let what = What::File { path: path.clone(), sets, outputs };
-        self.submit(
-            Cause::Reload { path, reload },
-            Order { what, by: by.clone(), is_dry_run, must_be: None },
-        )
-    }
-
-    fn roll_back(&mut self, by: &Principal, id: Option<u32>, is_dry_run: bool) -> Answer {
-        match self.rollback_of(id, "asked for") {
-            Ok((cause, what)) => {
-                self.submit(cause, Order { what, by: by.clone(), is_dry_run, must_be: None })
-            }
-            Err(reply) => Answer::Now(reply),
-        }
-    }
-
-    fn rollback_of(&self, id: Option<u32>, why: &str) -> Result<(Cause, What), Reply> {
-        let version = self.versions.target(id)?;
-        let name = format!("plan {}", version.id);
-        let what = What::Text { name, text: version.text.clone(), outputs: self.origin.outputs.clone() };
-        Ok((Cause::Rollback { to: version.id, why: why.to_owned() }, what))
-    }
-
-    /// Makes a token or takes one back, by a thread that may wait for a disk.
-    fn change_tokens(&mut self, command: TokenCommand) -> Answer {
-        if self.errands.iter().any(|(ticket, _)| Some(*ticket) == self.token_errand) {
-            let text = "error: another token is being written; try again\n";
-            return Answer::Now(Reply::error(ErrorKind::Busy, text));
-        }
-        let mut tokens = self.tokens().clone();
-        let reply = match tokens.obey(command, clock::now_ns()) {
-            Ok(text) => Reply::done(text),
-            Err(why) => return Answer::Now(Reply::failed(format!("error: {why}\n"))),
-        };
-        let shared = Arc::clone(&self.tokens);
-        let written = Work::begin(move |_| {
-            if let Err(error) = tokens.write() {
-                return Reply::failed(format!(
-                    "error: the tokens cannot be kept: {error}; they stay as they are\n"
-                ));
-            }
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = tokens;
-            reply
-        });
-        match written {
-            Ok(work) => {
-                let ticket = self.ticket();
-                self.errands.push((ticket, work));
-                self.token_errand = Some(ticket);
-                Answer::Later(ticket)
-            }
-            Err(error) => Answer::Now(super::change::no_thread(error)),
-        }
-    }
-
-    /// Writes the commands in force to a file, by a thread that nobody waits for.
-    fn save(&mut self, path: Option<PathBuf>) -> Answer {
-        let Some(path) = path.or_else(|| self.origin.path.clone()) else {
-            return Answer::Now(Reply::failed("error: this broker has no file of its own; name one\n"));
-        };
-        let text = self.versions.history().current().text.clone();
-        let written = Work::begin(move |_| match state::replace(&path, text.as_bytes(), SAVED_MODE) {
-            Ok(()) => Reply::done(format!("{}: written\n", path.display())),
-            Err(error) => Reply::failed(format!("error: {}: {error}\n", path.display())),
-        });
-        match written {
-            Ok(work) => {
-                let ticket = self.ticket();
-                self.errands.push((ticket, work));
-                Answer::Later(ticket)
-            }
-            Err(error) => Answer::Now(super::change::no_thread(error)),
-        }
+        refusal
     }
 
     /// Begins a change, or has it wait for its turn.
@@ -458,7 +380,7 @@ impl Session {
             && let Err(reply) = self.versions.check_pending(Instant::now())
         {
             match (&cause, self.versions.pending_hash()) {
-                (Cause::Rollback { .. }, _) => {}
+                (Cause::Rollback { .. } | Cause::Orders, _) => {}
                 // the same file once more gives it more time
                 (Cause::Reload { reload, .. }, Some(hash)) if reload.confirm.is_some() => {
                     order.must_be = Some((hash.to_owned(), reply));
@@ -471,7 +393,8 @@ impl Session {
         let gate = Gate::new(&by, command, &self.versions.history().current().hash);
         match Planning::begin(order, &self.pipeline, Arc::clone(self.broker.plan())) {
             Ok(planning) => {
-                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate });
+                let promise = Promised::Nothing;
+                self.current = Some(Current { ticket, by, cause, is_dry_run, planning, gate, promise });
                 None
             }
             Err(reply) => Some((ticket, reply)),
@@ -559,13 +482,19 @@ impl Session {
     pub fn tick(&mut self) -> Tick {
         let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        self.audit.events().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.events().into_iter().chain(self.versions.events());
+        events.for_each(|event| self.broker.record(event));
         self.broker.watch();
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
         if let Some(lcore) = lost {
             self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
+        }
+        let ports = self.broker.gone_for_good(self.is_attended);
+        if tick.end.is_none() && !ports.is_empty() {
+            self.broker.record(Event::EndedForGone { ports });
+            tick.end = Some(End::PortsGone);
         }
         tick
     }
@@ -621,7 +550,10 @@ impl Session {
             let pass = |text: Option<&str>| {
                 let is_required = plan.settings.requires_audit(&plan.access);
                 let after = text.filter(|_| self.audit.is_on()).map(plan_hash);
-                current.gate.pass(&mut self.audit, after.as_deref(), is_required)
+                match current.gate.pass(&mut self.audit, after.as_deref(), is_required) {
+                    Passage::Free => current.promise.pass(&self.versions, &current.cause),
+                    passage => passage,
+                }
             };
             match current.planning.advance(&mut self.broker, &mut self.pipeline, pass) {
                 Progress::Waits(line) => {
@@ -640,16 +572,46 @@ impl Session {
         while let Some(answered) = self.begin_next() {
             tick.replies.push(answered);
         }
+        self.give_held(tick);
+    }
+
+    /// Holds an answer until a restart will know of what it says; gives it back where nothing is to be waited for.
+    fn hold(&mut self, ticket: Ticket, reply: Reply) -> Option<Reply> {
+        match self.versions.keep().filter(|_| reply.error.is_none()) {
+            Some(writing) => {
+                self.held.push((ticket, reply, writing));
+                None
+            }
+            None => Some(reply),
+        }
+    }
+
+    /// Gives the answers that need not be held any more.
+    fn give_held(&mut self, tick: &mut Tick) {
+        for (ticket, reply, writing) in std::mem::take(&mut self.held) {
+            match writing.look() {
+                Kept::Waits => self.held.push((ticket, reply, writing)),
+                Kept::Done => tick.replies.push((ticket, reply)),
+                Kept::Not(why) => {
+                    let warning = format!("warning: a restart will not know of it: {why}\n");
+                    tick.replies.push((ticket, remarked(reply, &warning)));
+                }
+            }
+        }
     }
 
     /// Answers a change that has come to its end; `None` where a command in it is answered later.
     fn finish(&mut self, current: Current, progress: Progress, tick: &mut Tick) -> Option<Reply> {
-        let Current { ticket, by, cause, is_dry_run, gate, .. } = current;
+        let Current { ticket, by, cause, is_dry_run, gate, promise, .. } = current;
         match progress {
             Progress::Waits(_) => None,
             Progress::Refused(reply) => {
                 if by.role > Role::Viewer || reply.error == Some(ErrorKind::Forbidden) {
                     gate.answered(&mut self.audit, &reply);
+                }
+                if !matches!(promise, Promised::Nothing) {
+                    // what was promised is taken back
+                    drop(self.versions.keep());
                 }
                 if let Cause::Rollback { to, why } = &cause {
                     self.broker.record(Event::RollbackFailed { to: *to, why: why.clone() });
@@ -658,7 +620,10 @@ impl Session {
             }
             Progress::Others(commands) => Some(self.carry_out(commands)),
             Progress::Session(command) => match self.obey(&by, command, is_dry_run) {
-                Answer::Now(reply) => Some(reply),
+                Answer::Now(reply) => {
+                    gate.answered(&mut self.audit, &reply);
+                    Some(reply)
+                }
                 Answer::Later(later) => {
                     tick.renamed.push((ticket, later));
                     None
@@ -673,7 +638,8 @@ impl Session {
                     self.versions.forget_pending();
                     self.broker.record(Event::RolledBack { to: *to, why: why.clone() });
                 }
-                Some(self.versions.note(&cause, *taken, &scene))
+                let reply = self.versions.note(&cause, *taken, &scene);
+                self.hold(ticket, reply)
             }
         }
     }
@@ -688,7 +654,8 @@ impl Session {
         let Some((to, why)) = self.versions.overdue(now, || self.broker.snapshot()) else { return };
         self.versions.forget_pending();
         if let Ok((cause, what)) = self.rollback_of(Some(to), &why) {
-            let order = Order { what, by: Principal::of_itself(), is_dry_run: false, must_be: None };
+            let (by, files) = (Principal::of_itself(), Arc::new(System));
+            let order = Order { what, by, files, is_dry_run: false, may_interrupt: true, must_be: None };
             let ticket = self.ticket();
             self.waiting.push_front(Waiting { ticket, cause, order });
         }
@@ -763,13 +730,16 @@ impl Session {
     pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
         self.audit.run("stop", &self.versions.history().current().hash);
-        self.audit.end().into_iter().for_each(|event| self.broker.record(event));
+        let events = self.audit.end().into_iter().chain(self.versions.end());
+        events.for_each(|event| self.broker.record(event));
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
         let last = self.broker.snapshot();
-        let is_well =
-            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        let is_well = ended.is_ok()
+            && self.broker.failures().is_empty()
+            && last.balanced
+            && matches!(end, End::Ending(_));
         if let Err(error) = ended {
             self.broker.record(Event::EndFailed { error: error.to_string() });
         }
@@ -778,6 +748,29 @@ impl Session {
         }
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
+    }
+}
+
+impl Promised {
+    /// Says whether a change may take effect as far as a restart is concerned.
+    fn pass(&mut self, versions: &Versions, cause: &Cause) -> Passage {
+        if matches!(self, Self::Nothing)
+            && let Cause::Reload { reload: Reload { confirm: Some(limit), .. }, .. } = cause
+            && let Some(writing) = versions.promise(*limit, clock::now_ns())
+        {
+            *self = Self::Waits(writing);
+        }
+        let Self::Waits(writing) = self else { return Passage::Free };
+        match writing.look() {
+            Kept::Waits => Passage::Waits,
+            Kept::Done => {
+                *self = Self::Done;
+                Passage::Free
+            }
+            Kept::Not(why) => Passage::Closed(Reply::failed(format!(
+                "error: a restart would not go back to the plan before, for that cannot be kept: {why}; the plan stays as it is\n"
+            ))),
+        }
     }
 }
 
