@@ -11,6 +11,9 @@ use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::headers::{chunk, ip, u16_at};
 use tapline_packet::layers::{Layers, Stack};
 
+/// The type that announces a service tag (IEEE 802.1ad), for which Wireshark has fields of their own.
+const SERVICE_TAG: u16 = 0x88a8;
+
 /// TCP flags from the lowest bit on, by the letters that tcpdump prints.
 const TCP_FLAGS: &[u8] = b"FSRP.UEW";
 
@@ -21,6 +24,8 @@ pub struct Fields {
     pub ethertype: Option<u16>,
     /// The id of the outermost VLAN tag.
     pub vlan: Option<u16>,
+    /// That tag is a service tag of 802.1ad.
+    pub is_service_vlan: bool,
     pub addresses: Option<(IpAddr, IpAddr)>,
     pub ttl: Option<u8>,
     pub protocol: Option<u8>,
@@ -56,6 +61,7 @@ impl Fields {
             let mac = |at: usize| chunk::<6>(bytes, at).map(|mac| MacAddress(*mac));
             fields.macs = mac(at + 6).zip(mac(at));
             fields.vlan = stack.vlan(bytes);
+            fields.is_service_vlan = u16_at(bytes, at + ethernet::ADDRESSES_LEN) == Some(SERVICE_TAG);
         }
         let is_known = !bytes.is_empty() && (stack.network().is_some() || stack.ethernet().is_some());
         fields.ethertype = is_known.then(|| stack.ethertype());
@@ -121,7 +127,7 @@ impl Fields {
             put("eth.dst", json!(destination.to_string()));
         }
         if let Some(vlan) = self.vlan {
-            put("vlan.id", json!(vlan));
+            put(if self.is_service_vlan { "ieee8021ad.id" } else { "vlan.id" }, json!(vlan));
         }
         if let Some((source, destination)) = self.addresses {
             let (name, hops) = if source.is_ipv4() { ("ip", "ip.ttl") } else { ("ipv6", "ipv6.hlim") };

@@ -248,14 +248,28 @@ fn in_front(fields: &Fields, bytes: &[u8]) -> Option<String> {
     })
 }
 
+/// Gives the number of the IPv6 extension header that stands in front of the transport header, if one does.
+fn extension(layers: &Layers, bytes: &[u8]) -> Option<u8> {
+    const NEXT_HEADER: usize = 6;
+    let stack = &layers.outer;
+    let next = bytes.get(stack.l3() + NEXT_HEADER).copied().filter(|_| stack.is_ipv6())?;
+    (next != stack.protocol()).then_some(next)
+}
+
 /// Says what a frame has where a primitive looks: the first thing that is asked for and is not so, or is.
 fn value_of(words: &str, frame: &Frame<'_>) -> String {
-    let fields = Fields::of(frame.bytes(), &parse(frame, Depth::Full));
+    let layers = parse(frame, Depth::Full);
+    let fields = Fields::of(frame.bytes(), &layers);
     let all: Vec<&str> = words.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
     let has = |any: &[&str]| any.iter().any(|word| all.contains(word));
-    let protocol = || match fields.protocol_name() {
-        Some(protocol) => format!("protocol is {protocol}"),
-        None => format!("it is {}", fields.network_name()),
+    let protocol = || match (fields.protocol_name(), extension(&layers, frame.bytes())) {
+        (Some(protocol), Some(extension)) => {
+            format!(
+                "IPv6 extension header {extension} is in front of {protocol}, which filters do not look behind"
+            )
+        }
+        (Some(protocol), None) => format!("protocol is {protocol}"),
+        (None, _) => format!("it is {}", fields.network_name()),
     };
     if has(&["vlan"]) && all.len() <= 3 {
         return fields
@@ -273,8 +287,14 @@ fn value_of(words: &str, frame: &Frame<'_>) -> String {
     let asked = ["tcp", "udp", "sctp"].into_iter().find(|name| all.contains(name));
     if has(&["port", "portrange"]) {
         return match (fields.ports, fields.protocol_name()) {
-            (Some((source, destination)), Some(name)) if asked.is_none_or(|asked| asked == name) => {
-                format!("{name} ports are {source} and {destination}")
+            (ports, Some(name))
+                if asked.is_none_or(|asked| asked == name)
+                    && extension(&layers, frame.bytes()).is_none() =>
+            {
+                match ports {
+                    Some((source, destination)) => format!("{name} ports are {source} and {destination}"),
+                    None => format!("protocol is {name}, and its ports are not there"),
+                }
             }
             _ => protocol(),
         };

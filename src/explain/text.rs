@@ -93,8 +93,8 @@ fn sample(sample: &SamplePart) -> String {
     if let Some(share) = sample.share {
         write!(text, ", share {}", rounded(share)).expect("writing to a string");
     }
-    if let Some(position) = sample.position {
-        write!(text, ", packet {position} of those of which the 1st is kept").expect("writing to a string");
+    if let (Some(position), Some(one_in)) = (sample.position, sample.method.strip_prefix("1/")) {
+        write!(text, ", packet {position} of its {one_in}; the 1st is kept").expect("writing to a string");
     }
     if let Some(draw) = sample.draw {
         write!(text, ", flow at {}", rounded(draw)).expect("writing to a string");

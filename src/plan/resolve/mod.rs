@@ -17,7 +17,7 @@ mod gather;
 mod group;
 /// Looking names up.
 mod names;
-/// Where rules and tools come from.
+/// Places in the text that rules and tools come from.
 pub mod origin;
 /// Ports.
 mod port;

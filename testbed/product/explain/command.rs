@@ -4,7 +4,7 @@ use serde_json::Value;
 use tapline_capture::ByteOrder;
 use tapline_harness::captures::timed;
 use tapline_harness::lab::{Ended, Lab};
-use tapline_harness::programs::{has_programs, run};
+use tapline_harness::programs::{has_programs, repository, run};
 
 use crate::times::packets::{Form, office, write};
 
@@ -197,4 +197,44 @@ fn a_damaged_capture_is_answered_about_up_to_the_damage() {
     let ended = explain(&lab, &["-r", "damaged.pcapng", "--json"]);
     assert_eq!((ended.status, ended.stdout.lines().count()), (Some(1), 299), "{}", ended.stderr);
     explain(&lab, &["-r", "nothing.pcapng"]).failed(1);
+}
+
+/// A file with something of everything that answers show.
+const SHOWN: &str = "set seed 7
+port attach span iface:no-such-if
+tool create a capture a.pcapng strip vlan slice 60
+tool create b discard
+tool create c discard
+tool create far port span erspan3 session 7 src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:01:02
+group create pair tools b,c weights 2,1 hash symmetric
+filter create web \"tcp port 80 or 443\" through vlan,qinq
+rule create 10 from span match \"tcp port 22\" through vlan drop
+rule create 20 from span match web to pair
+rule create 30 from span match \"udp\" through any sample 1/3 tag vlan 9 mask 30 6 byte 0xee to a final
+rule create 40 from span vlan 100-103 sample flow 1/2 limit 3 packets to far
+rule create 50 from span match \"icmp or icmp6\" active \"Mon-Sun 00:01-00:02\" zone UTC to b
+start
+";
+
+/// `TAPLINE_BLESS=1` writes the expected texts anew: read the difference before you keep it.
+#[test]
+fn answers_read_as_they_are_expected_to() {
+    let lab = lab();
+    lab.write("test.pipe", SHOWN);
+    write(&lab.path("in.pcap"), Form::PcapNs(ByteOrder::NATIVE), &office());
+    for (name, flags) in [
+        ("answers.txt", &["--packet", "1-24"][..]),
+        ("answers.jsonl", &["--packet", "1-24", "--json"]),
+        ("summary.txt", &["--summary"]),
+        ("summary.jsonl", &["--summary", "--json"]),
+    ] {
+        let ended = explain(&lab, &[&["-r", "in.pcap"], flags].concat());
+        assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+        let expected = repository().join("testbed/product/explain").join(name);
+        if std::env::var_os("TAPLINE_BLESS").is_some() {
+            std::fs::write(&expected, &ended.stdout).expect("a writable folder");
+        }
+        let expected = std::fs::read_to_string(&expected).expect("an expected text");
+        assert!(ended.stdout == expected, "{name}:\n{}", ended.stdout);
+    }
 }
