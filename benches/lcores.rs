@@ -326,6 +326,7 @@ fn bare() {
         tx_descriptors: 1024,
         mtu: None,
         is_promiscuous: true,
+        wants_groups: false,
         wants_rx_timestamps: false,
         wants_rss_hashes: false,
         wants_udp_checksums: false,

@@ -274,6 +274,39 @@ uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uin
 	return rte_eth_rx_burst(port, queue, mbufs, count);
 }
 
+/* Puts the VLAN tags back that the NIC took off packets. The NIC does not say their types: the outer of two has that of service tags
+ * (IEEE 802.1ad), any other that of customer tags. A packet whose first segment has no room in front stays as it is. Source: rte_mbuf_core.h,
+ * RTE_MBUF_F_RX_QINQ_STRIPPED. */
+void tl_put_tags_back(struct rte_mbuf *const *mbufs, uint16_t count)
+{
+	for (uint16_t i = 0; i < count; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+		uint16_t tags[4], words = 0;
+		uint8_t *start;
+
+		if (likely((mbuf->ol_flags & (RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_QINQ_STRIPPED)) == 0))
+			continue;
+		if (rte_pktmbuf_data_len(mbuf) < 2 * RTE_ETHER_ADDR_LEN)
+			continue;
+		if (mbuf->ol_flags & RTE_MBUF_F_RX_QINQ_STRIPPED) {
+			tags[words++] = rte_cpu_to_be_16(RTE_ETHER_TYPE_QINQ);
+			tags[words++] = rte_cpu_to_be_16(mbuf->vlan_tci_outer);
+		}
+		if (mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) {
+			tags[words++] = rte_cpu_to_be_16(RTE_ETHER_TYPE_VLAN);
+			tags[words++] = rte_cpu_to_be_16(mbuf->vlan_tci);
+		}
+		start = (uint8_t *)rte_pktmbuf_prepend(mbuf, (uint16_t)(words * sizeof(tags[0])));
+		if (start == NULL)
+			continue;
+		memmove(start, start + words * sizeof(tags[0]), 2 * RTE_ETHER_ADDR_LEN);
+		memcpy(start + 2 * RTE_ETHER_ADDR_LEN, tags, words * sizeof(tags[0]));
+		mbuf->ol_flags &= ~(RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_QINQ_STRIPPED);
+		/* what the NIC said of the packet it said of the packet without them */
+		mbuf->packet_type = 0;
+	}
+}
+
 uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_tx_burst(port, queue, mbufs, count);

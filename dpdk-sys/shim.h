@@ -81,6 +81,7 @@ uint64_t tl_rx_offload_rss_hash(void);
 uint64_t tl_rss_ports(void);
 uint64_t tl_rx_offload_scatter(void);
 uint64_t tl_rx_offload_vlan_strip(void);
+void tl_put_tags_back(struct rte_mbuf *const *mbufs, uint16_t count);
 uint64_t tl_tx_offload_multi_segs(void);
 uint64_t tl_tx_offload_ipv4_cksum(void);
 uint64_t tl_tx_offload_udp_cksum(void);

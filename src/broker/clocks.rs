@@ -32,9 +32,12 @@ impl Tracked {
 
     fn observe(&mut self, quality: ClockQuality, read: impl FnOnce() -> Option<u64>) -> Option<FitEvent> {
         let before_ns = clock::now_ns();
-        let ticks = read()?;
+        let ticks = read();
         let after_ns = clock::now_ns();
-        let event = self.fit.observe(Reading { ticks, before_ns, after_ns });
+        let event = match ticks {
+            Some(ticks) => self.fit.observe(Reading { ticks, before_ns, after_ns }),
+            None => self.fit.miss(after_ns),
+        };
         self.cell.publish(ClockLine { model: self.fit.model(), quality });
         event
     }
@@ -52,7 +55,7 @@ impl Tracked {
             degraded: is_counter_degraded && model.is_none_or(|model| model.is_degraded()),
             offset_ns: model.map(|model| model.ns(0) as i64),
             ns_per_tick: model.map(|model| model.ns_per_tick()),
-            error_ns: model.map(|model| model.error_now_ns()),
+            error_ns: model.map(|model| model.error_at_ns(clock::now_ns())),
             readings: self.fit.readings(),
             rejected: self.fit.rejected(),
             steps: self.fit.steps(),
@@ -71,7 +74,7 @@ pub enum PortClock {
 /// A NIC's counter.
 pub struct NicClock {
     port: Port,
-    tracked: Tracked,
+    tracked: Box<Tracked>,
 }
 
 impl NicClock {
@@ -79,7 +82,7 @@ impl NicClock {
     pub fn new(port: &Port) -> Option<Self> {
         port.start_clock();
         port.read_clock()?;
-        Some(Self { port: port.clone(), tracked: Tracked::new() })
+        Some(Self { port: port.clone(), tracked: Box::new(Tracked::new()) })
     }
 
     pub fn cell(&self) -> Arc<ClockCell> {

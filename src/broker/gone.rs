@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Broker;
 use super::device::Device;
 use super::housekeeping::record_alarm;
+use super::start::ports::wants_groups;
 use crate::plan::value::PortPlan;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::words::WhenGone;
@@ -42,7 +43,7 @@ impl Broker {
                 && device.is_gone()
                 && let (Device::Iface(interface), Some(iface)) = (device, &port.iface)
             {
-                match interface.attach_again(port, iface) {
+                match interface.attach_again(port, iface, wants_groups(&self.plan, id)) {
                     Ok(warnings) => warnings
                         .into_iter()
                         .flatten()

@@ -64,13 +64,20 @@ impl IfacePort {
         })
     }
 
-    /// Opens the receive queues that the plan asks for, and so many transmit queues.
+    /// Opens the receive queues that the plan asks for, and so many transmit queues. `wants_groups` says whether frames for all groups are
+    /// received, too.
     ///
     /// # Errors
     /// If the kernel refuses them.
-    pub fn start(&self, plan: &PortPlan, iface: &IfacePlan, tx_queues: usize) -> Result<Queues, Refusal> {
+    pub fn start(
+        &self,
+        plan: &PortPlan,
+        iface: &IfacePlan,
+        tx_queues: usize,
+        wants_groups: bool,
+    ) -> Result<Queues, Refusal> {
         let (index, failed) = (self.index(), |failure| trouble(&self.name, iface, trouble_of(failure)));
-        let (rings, warnings) = self.open_rings(index, plan, iface)?;
+        let (rings, warnings) = self.open_rings(index, plan, iface, wants_groups)?;
         // what leaves by a socket that receives does not come back to it
         let sender_of = |queue: usize| match rings.get(queue % rings.len().max(1)) {
             Some(ring) => Ok(ring.sender()),
@@ -95,12 +102,14 @@ impl IfacePort {
         index: Index,
         plan: &PortPlan,
         iface: &IfacePlan,
+        wants_groups: bool,
     ) -> Result<(Vec<Ring>, Vec<Event>), Refusal> {
         let spec = RingSpec {
             queues: plan.rxq.unwrap_or(1),
             ring_bytes: iface.ring_bytes,
             takes_outgoing: iface.takes_outgoing,
             is_promiscuous: plan.is_promiscuous,
+            wants_groups,
             wants_nic_times: iface.wants_nic_times,
         };
         let mut warnings = Vec::new();
@@ -120,10 +129,15 @@ impl IfacePort {
     ///
     /// # Errors
     /// If the kernel refuses its sockets; the port stays gone.
-    pub fn attach_again(&self, plan: &PortPlan, iface: &IfacePlan) -> Result<Option<Vec<Event>>, Refusal> {
+    pub fn attach_again(
+        &self,
+        plan: &PortPlan,
+        iface: &IfacePlan,
+        wants_groups: bool,
+    ) -> Result<Option<Vec<Event>>, Refusal> {
         let Some(index) = Index::of(&iface.interface) else { return Ok(None) };
         let failed = |failure| trouble(&self.name, iface, trouble_of(failure));
-        let (rings, warnings) = self.open_rings(index, plan, iface)?;
+        let (rings, warnings) = self.open_rings(index, plan, iface, wants_groups)?;
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let senders: Result<Vec<Sender>, Failure> =
             open.senders.iter().map(|_| packet::open_sender(index)).collect();

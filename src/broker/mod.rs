@@ -280,6 +280,10 @@ impl Broker {
             entry.next_hop = self.neighbours.entry(tool);
             entry.heartbeat = self.neighbours.heartbeats(tool);
             entry.echo = self.neighbours.echoes(tool);
+            entry.icmp_errors = self.neighbours.icmp_errors(tool);
+        }
+        for ((_, entry), port) in snapshot.ports.iter_mut().zip(self.plan.ports.ids()) {
+            entry.answers = self.neighbours.answers(port);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms = AlarmKind::ALL

@@ -1,5 +1,5 @@
-//! Neighbours: keeps the next hops of tunnels resolved, answers for the addresses that tunnels are sent from, and probes tools by
-//! heartbeats and echoes.
+//! Neighbours: keeps the next hops of tunnels resolved, answers for the addresses that tunnels are sent from or end at, probes tools
+//! by heartbeats and echoes, and counts what ICMP says of their copies.
 //!
 //! Run by the control thread. Workers hand it what ports receive for it (`LocalFrames`); what it sends goes over a ring to the worker
 //! that owns a transmit queue of the port. It tells the watch which next hops and probes are answered, and the watch takes tools
@@ -10,13 +10,16 @@ use std::sync::Arc;
 
 use super::watch::Watch;
 use crate::health::echo::Echo;
-use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
+use crate::health::icmp_error::{ErrorCounts, IcmpError};
+use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Timing, TunnelAddress};
 use crate::health::probe::Prober;
+use crate::health::responder::{Announcer, Responder};
 use crate::health::tool::Observation;
 use crate::report::events::Moment;
 use tapline_api::event::Event;
-use tapline_api::snapshot::{NextHopEntry, ProbeEntry};
+use tapline_api::snapshot::{AnswerState, IcmpErrors, NextHopEntry, ProbeEntry};
 use tapline_api::words;
+use tapline_datapath::copies::transport::Transport;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::mbuf::MbufQueue;
@@ -26,7 +29,7 @@ use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 
-/// All ports that tunnels leave by, or heartbeats leave and return by.
+/// All ports that tunnels leave by or end at, or heartbeats leave and return by.
 #[derive(Default)]
 pub struct Neighbours {
     ports: Vec<Neighbourhood>,
@@ -40,14 +43,29 @@ pub struct Neighbours {
 /// One port.
 pub struct Neighbourhood {
     pub port: PortId,
+    /// The port's name.
+    pub name: String,
     /// The queue of frames for Tapline itself, if some may come.
     pub local_frames: Option<Arc<LocalFrames>>,
     pub responder: Responder,
+    pub announcer: Announcer,
+    /// When it was told that somebody else has one of its addresses.
+    pub conflicts: Vec<(IpAddr, u64)>,
     pub hops: Vec<Hop>,
+    /// The tunnels that leave by it, if it hears what comes back.
+    pub tunnels: Vec<SentTunnel>,
     /// The outbox by which Tapline sends, if it sends by this port.
     pub outbox: Option<Outbox>,
     /// The port is stopped: nothing is sent by it.
     pub is_stopped: bool,
+}
+
+/// A tunnel by which a tool's copies are sent, and what ICMP said of them.
+pub struct SentTunnel {
+    pub tool: ToolId,
+    pub own: TunnelAddress,
+    pub transport: Transport,
+    pub errors: ErrorCounts,
 }
 
 /// A question that a tool is asked again and again.
@@ -134,7 +152,82 @@ impl Outbox {
     }
 }
 
+/// From one event about an address that somebody else has to the next.
+const CONFLICT_TOLD_EVERY_NS: u64 = 600_000_000_000;
+
 impl Neighbourhood {
+    /// Answers a frame, and takes note of what it says of next hops, far ends and the port's own addresses.
+    fn hear(&mut self, frame: &[u8], now_ns: u64, watch: &mut Watch, moment: &mut Moment<'_>) {
+        if let (Some(answer), Some(outbox)) = (self.responder.answer_at(frame, now_ns), &mut self.outbox) {
+            outbox.send(&answer);
+        }
+        if let Some((address, mac)) = self.responder.conflict(frame) {
+            self.announcer.defend(now_ns);
+            self.tell_conflict(address, mac, now_ns, moment);
+        }
+        for hop in &mut self.hops {
+            if let Some(event) = hop.state.on_frame(frame, now_ns) {
+                hop.tell(event, watch, moment);
+            }
+        }
+        // tools that share a session cannot be told apart by what is quoted: the first is as good as any
+        let found = self.tunnels.iter_mut().find_map(|tunnel| {
+            let error = IcmpError::read(frame, &tunnel.own)?;
+            tunnel.transport.has_sent(error.quoted).then_some((tunnel, error))
+        });
+        if let Some((tunnel, IcmpError { from, reason, mtu, .. })) = found
+            && tunnel.errors.note(reason, now_ns)
+        {
+            let tool = watch.tool_name(tunnel.tool).to_owned();
+            moment.record(Event::TunnelRefused { tool, reason, by: from, mtu });
+        }
+    }
+
+    fn tell_conflict(&mut self, address: IpAddr, mac: MacAddress, now_ns: u64, moment: &mut Moment<'_>) {
+        match self.conflicts.iter_mut().find(|(other, _)| *other == address) {
+            Some((_, told)) if now_ns.saturating_sub(*told) < CONFLICT_TOLD_EVERY_NS => return,
+            Some((_, told)) => *told = now_ns,
+            None => self.conflicts.push((address, now_ns)),
+        }
+        let port = self.name.clone();
+        moment.record(Event::AddressConflict { port, address, mac: mac.to_string() });
+    }
+
+    /// Announces the addresses at which tunnels end, where that is due.
+    fn announce(&mut self, now_ns: u64) {
+        let Some(outbox) = &mut self.outbox else { return };
+        let ends = self.responder.ends();
+        if ends.is_empty() || !self.announcer.is_due(now_ns) {
+            return;
+        }
+        let count = ends.len() as u64;
+        ends.iter().for_each(|end| outbox.send(&end.announcement()));
+        self.responder.announced(count);
+    }
+
+    /// Goes on with what the same port had before. `tools` have the ids before.
+    fn go_on(&mut self, before: &mut Neighbourhood, tools: &ById<ToolId, Option<ToolId>>) {
+        self.outbox = self.outbox.take().or_else(|| before.outbox.take());
+        self.responder.go_on(&before.responder);
+        if self.responder.ends() == before.responder.ends() {
+            self.announcer = before.announcer;
+            self.conflicts = std::mem::take(&mut before.conflicts);
+        }
+        for hop in &mut self.hops {
+            if let Some(known) =
+                before.hops.iter_mut().find(|known| known.own == hop.own && known.target == hop.target)
+            {
+                std::mem::swap(&mut hop.state, &mut known.state);
+            }
+        }
+        for tunnel in &mut self.tunnels {
+            if let Some(known) = before.tunnels.iter().find(|known| Some(known.tool) == tools[tunnel.tool])
+            {
+                tunnel.errors = known.errors.clone();
+            }
+        }
+    }
+
     /// Asks for `target` on behalf of `tool`.
     pub fn follow(&mut self, tool: ToolId, own: TunnelAddress, target: IpAddr) {
         match self.hops.iter_mut().find(|hop| hop.own == own && hop.target == target) {
@@ -175,14 +268,7 @@ impl Neighbours {
             let Some(before) = self.ports.iter_mut().find(|known| Some(known.port) == from) else {
                 continue;
             };
-            neighbourhood.outbox = neighbourhood.outbox.take().or_else(|| before.outbox.take());
-            for hop in &mut neighbourhood.hops {
-                if let Some(known) =
-                    before.hops.iter_mut().find(|known| known.own == hop.own && known.target == hop.target)
-                {
-                    std::mem::swap(&mut hop.state, &mut known.state);
-                }
-            }
+            neighbourhood.go_on(before, tools);
         }
         for probe in &mut probes {
             // a heartbeat says the id of its tool
@@ -204,9 +290,20 @@ impl Neighbours {
         self.looked_ns = None;
     }
 
-    /// Probes are counted from here.
+    /// Probes, answers and errors are counted from here.
     pub fn clear_counts(&mut self) {
         self.probes.iter_mut().for_each(|probe| probe.prober.clear_counts());
+        for port in &mut self.ports {
+            port.responder.clear_counts();
+            port.tunnels.iter_mut().for_each(|tunnel| tunnel.errors.clear());
+        }
+    }
+
+    /// Looks at the links of the ports where tunnels end: their addresses are announced when a link comes up.
+    pub fn look_at_links(&mut self, is_up: impl Fn(PortId) -> bool) {
+        for port in self.ports.iter_mut().filter(|port| !port.responder.ends().is_empty()) {
+            port.announcer.see_link(is_up(port.port));
+        }
     }
 
     /// Reads the local frames, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set, and that stands
@@ -214,34 +311,33 @@ impl Neighbours {
     pub fn look(&mut self, elapsed_ns: u64, watch: &mut Watch, moment: &mut Moment<'_>) {
         self.clock_ns +=
             elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
-        for Neighbourhood { port, local_frames, responder, hops, outbox, is_stopped } in &mut self.ports {
-            while let Some(heartbeat) =
-                local_frames.as_ref().and_then(|local_frames| local_frames.take_heartbeat())
-            {
-                for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat))
-                {
-                    probe.answered(heartbeat.sequence, watch, moment);
-                }
-            }
-            while let Some(frame) = local_frames.as_ref().and_then(|local_frames| local_frames.take()) {
-                if let (Some(answer), Some(outbox)) = (responder.answer(frame.bytes()), outbox.as_mut()) {
-                    outbox.send(&answer);
-                }
-                for probe in self.probes.iter_mut().filter(|probe| probe.port == *port) {
-                    if let Question::Echo { echo, .. } = &probe.question
-                        && let Some(sequence) = echo.answer(frame.bytes())
-                    {
-                        probe.answered(sequence, watch, moment);
+        for neighbourhood in &mut self.ports {
+            let port = neighbourhood.port;
+            if let Some(local_frames) = neighbourhood.local_frames.clone() {
+                while let Some(heartbeat) = local_frames.take_heartbeat() {
+                    let returned = self.probes.iter_mut();
+                    for probe in returned.filter(|probe| probe.is_returned_by(port, &heartbeat)) {
+                        probe.answered(heartbeat.sequence, watch, moment);
                     }
                 }
-                for hop in hops.iter_mut() {
-                    if let Some(event) = hop.state.on_frame(frame.bytes(), elapsed_ns) {
-                        hop.tell(event, watch, moment);
+                while let Some(frame) = local_frames.take() {
+                    neighbourhood.hear(frame.bytes(), elapsed_ns, watch, moment);
+                    for probe in self.probes.iter_mut().filter(|probe| probe.port == port) {
+                        if let Question::Echo { echo, .. } = &probe.question
+                            && let Some(sequence) = echo.answer(frame.bytes())
+                        {
+                            probe.answered(sequence, watch, moment);
+                        }
                     }
                 }
+                neighbourhood.responder.limited(local_frames.take_refused());
             }
-            let Some(outbox) = outbox.as_mut().filter(|_| !*is_stopped) else { continue };
-            for hop in hops.iter_mut() {
+            if neighbourhood.is_stopped {
+                continue;
+            }
+            neighbourhood.announce(elapsed_ns);
+            let Neighbourhood { hops, outbox: Some(outbox), .. } = neighbourhood else { continue };
+            for hop in hops {
                 if let Some(event) = hop.state.on_time(elapsed_ns, &mut |frame| outbox.send(frame)) {
                     hop.tell(event, watch, moment);
                 }
@@ -281,6 +377,19 @@ impl Neighbours {
                 }
             }
         }
+    }
+
+    /// Gives what a port answered for its own addresses; nothing of one that has none, or hears nothing.
+    pub fn answers(&self, port: PortId) -> Option<AnswerState> {
+        let port = self.ports.iter().find(|known| known.port == port)?;
+        let is_asked = port.local_frames.is_some() && port.responder.has_addresses();
+        is_asked.then(|| port.responder.counts())
+    }
+
+    /// Gives the ICMP errors about a tool's copies, if it sends them in a tunnel whose port receives.
+    pub fn icmp_errors(&self, tool: ToolId) -> Option<IcmpErrors> {
+        let mut tunnels = self.ports.iter().flat_map(|port| &port.tunnels);
+        tunnels.find(|tunnel| tunnel.tool == tool).map(|tunnel| IcmpErrors(tunnel.errors.counts()))
     }
 
     /// Gives the statistics of a tool's heartbeats.

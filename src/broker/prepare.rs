@@ -21,7 +21,7 @@ use super::start::ports::{
     StartedPort, attach, changed_frames, interface_mtu, long_frames, start_one, untied_wires,
     wait_for_links,
 };
-use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, probes};
+use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, own_addresses, probes};
 use super::start::queues::{Layout, SpareTxq, WorkerWays, intakes, outlets};
 use super::{Broker, DRAIN_LIMIT, Error};
 use crate::plan::diff::{Needs, diff, interrupted};
@@ -293,7 +293,8 @@ impl Broker {
         let layout = Layout { polled: intakes.polled, ..had };
         let mut ways = outlets(&site, &mut started, &kept.outlets, layout)?;
         let has_outbox = |id: PortId| kept.devices[id].is_some_and(|from| self.neighbours.has_outbox(from));
-        let neighbourhoods = neighbourhoods(&site, local_frames.clone(), &mut ways, has_outbox)?;
+        let neighbourhoods =
+            neighbourhoods(&site, &mut started, local_frames.clone(), &mut ways, has_outbox)?;
         let probes = probes(&site, key, &self.secret);
         let (mtus, written) = self.watched_ports(plan, kept, &ports);
         Ok(Machinery {
@@ -372,15 +373,9 @@ impl Broker {
         kept: &Kept,
         fresh: ById<PortId, Option<Arc<LocalFrames>>>,
     ) -> ById<PortId, Option<Arc<LocalFrames>>> {
-        let sources = |plan: &Plan, port: PortId| -> Vec<_> {
-            let tools = plan.ports[port].uses.tools.iter();
-            tools
-                .filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref().map(|tunnel| tunnel.source))
-                .collect()
-        };
         let go_on = |(id, fresh): (PortId, Option<Arc<LocalFrames>>)| {
             let from = kept.devices[id].filter(|&from| {
-                sources(&self.plan, from) == sources(plan, id)
+                own_addresses(&self.plan, from) == own_addresses(plan, id)
                     && self.plan.returns_heartbeats(from) == plan.returns_heartbeats(id)
             });
             match (from.and_then(|from| self.neighbours.local_frames_of(from)), fresh) {

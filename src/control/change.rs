@@ -494,6 +494,11 @@ impl Planning {
                 Err(reply) => return Progress::Refused(reply),
             }
         }
+        self.see_swapped(broker)
+    }
+
+    /// Looks whether all workers go by the plan and, where a receipt says so, all that left is gone.
+    fn see_swapped(&mut self, broker: &mut Broker) -> Progress {
         let Stage::Swaps(taken) = &mut self.stage else { return Progress::Waits(None) };
         if taken.swapped.is_zero() {
             let waited = self.since.elapsed() - taken.planned;

@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::health::next_hop::Responder;
+    use crate::health::responder::Responder;
     use tapline_packet::headers::vlan::VlanTag;
 
     const FAR: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);

@@ -1,8 +1,7 @@
 //! Next hops of tunnels: ARP and neighbour discovery by Tapline itself, for ports that no kernel knows.
 //!
-//! Two parts without clock, thread or device. A `NextHop` follows one address: frames and the time go in, requests and the state
-//! come out. A `Responder` answers ARP, neighbour solicitations and ping for the addresses that tunnels are sent from. The broker's
-//! housekeeping gives them what tool ports receive, a few frames a second; nothing here is per packet.
+//! A `NextHop` follows one address, without clock, thread or device: frames and the time go in, requests and the state come out.
+//! The broker's housekeeping gives it what tool ports receive, a few frames a second; nothing here is per packet.
 //!
 //! An answer changes the state only if it names the address that was asked for, and comes in the tunnel's VLAN. A gratuitous
 //! announcement of that address is believed too, because that is how routers move an address to their standby.
@@ -11,17 +10,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tapline_packet::headers::arp;
 use tapline_packet::headers::arp::Arp;
-use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet;
-use tapline_packet::headers::ethernet::{Ethernet, MacAddress};
-use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::ip;
 use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::headers::nd;
 use tapline_packet::headers::nd::Neighbour;
 use tapline_packet::headers::vlan;
 use tapline_packet::headers::vlan::VlanTag;
-use tapline_packet::headers::{icmp, ip, ipv4};
 use tapline_packet::layers;
 use tapline_packet::layers::Stack;
 
@@ -232,7 +229,7 @@ fn advertised(
 }
 
 /// The neighbour message of a frame, with its source and destination.
-fn neighbour<'a>(frame: &'a [u8], stack: &Stack) -> Option<(Neighbour<'a>, Ipv6Addr, Ipv6Addr)> {
+pub(super) fn neighbour<'a>(frame: &'a [u8], stack: &Stack) -> Option<(Neighbour<'a>, Ipv6Addr, Ipv6Addr)> {
     let (message, source, destination, hop_limit) = icmpv6_message(frame, stack)?;
     (hop_limit == nd::HOP_LIMIT).then_some(())?;
     Some((Neighbour::checked(message, source, destination)?, source, destination))
@@ -253,14 +250,30 @@ pub(super) fn icmpv6_message<'a>(
 
 /// A frame from `own`, in its VLAN.
 pub(super) fn frame(own: &TunnelAddress, destination: MacAddress, ethertype: u16, body: &[u8]) -> Vec<u8> {
+    let tag = own.vlan.map(|tag| vlan::tag(vlan::TPID_8021Q, tag));
+    tagged_frame(own.mac, tag.as_ref().map_or(&[][..], |tag| &tag[..]), destination, ethertype, body)
+}
+
+/// A frame with these tags, of [`vlan::TAG_LEN`] bytes each.
+pub(super) fn tagged_frame(
+    source: MacAddress,
+    tags: &[u8],
+    destination: MacAddress,
+    ethertype: u16,
+    body: &[u8],
+) -> Vec<u8> {
     let mut out = vec![0; ethernet::HEADER_LEN];
-    ethernet::write(&mut out, destination, own.mac, ethertype);
-    if let Some(tag) = own.vlan {
-        out.splice(ethernet::ADDRESSES_LEN..ethernet::ADDRESSES_LEN, vlan::tag(vlan::TPID_8021Q, tag));
-    }
+    ethernet::write(&mut out, destination, source, ethertype);
+    out.splice(ethernet::ADDRESSES_LEN..ethernet::ADDRESSES_LEN, tags.iter().copied());
     out.extend_from_slice(body);
     out.resize(out.len().max(ethernet::MIN_FRAME_LEN), 0);
     out
+}
+
+/// The VLAN tags of a frame, if nothing else stands between its addresses and what it carries.
+pub(super) fn tags_of<'a>(frame: &'a [u8], stack: &Stack) -> Option<&'a [u8]> {
+    let end = ethernet::ADDRESSES_LEN + vlan::TAG_LEN * usize::from(stack.vlans());
+    if stack.network()? == end + 2 { frame.get(ethernet::ADDRESSES_LEN..end) } else { None }
 }
 
 pub(super) fn ipv6_packet(
@@ -284,165 +297,12 @@ pub(super) fn ipv6_packet(
     out
 }
 
-/// Answers for Tapline's own addresses.
-#[derive(Clone, Debug, Default)]
-pub struct Responder {
-    own: Vec<TunnelAddress>,
-    answers: u64,
-}
-
-impl Responder {
-    pub fn new(own: Vec<TunnelAddress>) -> Self {
-        Self { own, answers: 0 }
-    }
-
-    /// Answers given.
-    pub fn answers(&self) -> u64 {
-        self.answers
-    }
-
-    /// The answer to a received frame: to an ARP request, a neighbour solicitation or a ping for one of the addresses. Fragments,
-    /// wrong checksums and requests from many or nobody get none.
-    pub fn answer(&mut self, request: &[u8]) -> Option<Vec<u8>> {
-        let asker = MacAddress(Ethernet::at(request, 0)?.source());
-        if asker.is_group() {
-            return None;
-        }
-        let answer = self.own.iter().find_map(|own| {
-            let stack = in_vlan(request, own.vlan)?;
-            match own.address {
-                IpAddr::V4(address) if stack.is_arp() => arp_reply(request, &stack, own, address),
-                IpAddr::V4(address) => echo_reply(request, &stack, own, address, asker),
-                IpAddr::V6(address) => advertisement(request, &stack, own, address, asker)
-                    .or_else(|| echo_reply_ipv6(request, &stack, own, address, asker)),
-            }
-        });
-        self.answers += u64::from(answer.is_some());
-        answer
-    }
-}
-
-fn arp_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4Addr) -> Option<Vec<u8>> {
-    let packet = Arp::at(request, stack.l3())?;
-    if packet.operation() != arp::REQUEST
-        || packet.target() != address.to_bits()
-        || packet.sender() == address.to_bits()
-    {
-        return None;
-    }
-    let asker = (packet.sender_mac(), Ipv4Addr::from(packet.sender()));
-    Some(frame(own, asker.0, ethernet::TYPE_ARP, &arp::packet(arp::REPLY, (own.mac, address), asker)))
-}
-
-fn advertisement(
-    request: &[u8],
-    stack: &Stack,
-    own: &TunnelAddress,
-    address: Ipv6Addr,
-    asker: MacAddress,
-) -> Option<Vec<u8>> {
-    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let (neighbour, source, _) = neighbour(request, stack)?;
-    if neighbour.message_type() != nd::SOLICITATION
-        || neighbour.target() != address
-        || source.is_multicast()
-    {
-        return None;
-    }
-    // Someone who checks whether the address is taken has none to answer to (RFC 4861, 7.2.4).
-    let (to, mac, flags) = if source.is_unspecified() {
-        (ALL_NODES, MacAddress::of_ipv6_group(ALL_NODES), nd::OVERRIDE)
-    } else {
-        (source, neighbour.mac(nd::SOURCE_MAC).unwrap_or(asker), nd::SOLICITED | nd::OVERRIDE)
-    };
-    let message = nd::message(nd::ADVERTISEMENT, flags, address, own.mac, address, to);
-    Some(frame(own, mac, ethernet::TYPE_IPV6, &ipv6_packet(address, to, nd::HOP_LIMIT, &message)))
-}
-
-/// RFC 792: the message comes back as it went, its type changed.
-fn echo_reply(
-    request: &[u8],
-    stack: &Stack,
-    own: &TunnelAddress,
-    address: Ipv4Addr,
-    asker: MacAddress,
-) -> Option<Vec<u8>> {
-    const ECHO_REQUEST: u8 = 8;
-    let (l3, l4) = (stack.l3(), stack.l4()?);
-    let header = Ipv4::at(request, l3)
-        .filter(|_| stack.is_ipv4() && !stack.is_fragment() && stack.protocol() == ip::ICMP)?;
-    let source = Ipv4Addr::from(header.source());
-    if header.destination() != address.to_bits()
-        || source.is_multicast()
-        || source.is_broadcast()
-        || source.is_unspecified()
-    {
-        return None;
-    }
-    let message = request
-        .get(l4..l3 + usize::from(header.total_len()))
-        .filter(|message| message.len() >= icmp::HEADER_LEN)?;
-    let is_right = |bytes: &[u8]| Sum::default().bytes(bytes).folded() == 0xffff;
-    if message[0] != ECHO_REQUEST || message[1] != 0 || !is_right(message) || !is_right(&request[l3..l4]) {
-        return None;
-    }
-    let mut reply = vec![0; ipv4::HEADER_LEN];
-    let total_len = (ipv4::HEADER_LEN + message.len()) as u16;
-    let reply_header = ipv4::Header {
-        source: address,
-        destination: source,
-        protocol: ip::ICMP,
-        ttl: 64,
-        dscp: 0,
-        dont_fragment: true,
-        identification: 0,
-        total_len,
-    };
-    ipv4::write(&mut reply, &reply_header);
-    reply.extend_from_slice(message);
-    let body = &mut reply[ipv4::HEADER_LEN..];
-    body[..4].fill(0);
-    let checksum = Sum::default().bytes(body).checksum();
-    body[2..4].copy_from_slice(&checksum.to_be_bytes());
-    Some(frame(own, asker, ethernet::TYPE_IPV4, &reply))
-}
-
-/// RFC 4443, 4.1 and 4.2.
-fn echo_reply_ipv6(
-    request: &[u8],
-    stack: &Stack,
-    own: &TunnelAddress,
-    address: Ipv6Addr,
-    asker: MacAddress,
-) -> Option<Vec<u8>> {
-    const ECHO_REQUEST: u8 = 128;
-    const ECHO_REPLY: u8 = 129;
-    let (message, source, destination, _) = icmpv6_message(request, stack)?;
-    if destination != address
-        || source.is_multicast()
-        || source.is_unspecified()
-        || message.len() < icmp::HEADER_LEN
-    {
-        return None;
-    }
-    if message[0] != ECHO_REQUEST
-        || message[1] != 0
-        || nd::pseudo_sum(message, source, destination).folded() != 0xffff
-    {
-        return None;
-    }
-    let mut reply = message.to_vec();
-    reply[..4].copy_from_slice(&[ECHO_REPLY, 0, 0, 0]);
-    let checksum = nd::pseudo_sum(&reply, address, source).checksum();
-    reply[2..4].copy_from_slice(&checksum.to_be_bytes());
-    Some(frame(own, asker, ethernet::TYPE_IPV6, &ipv6_packet(address, source, 64, &reply)))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::health::responder::Responder;
 
     const SECOND: u64 = 1_000_000_000;
     const ROUTER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);

@@ -78,6 +78,8 @@ pub struct PortUse {
     pub returns_heartbeats: bool,
     /// A tunnel's next hop or far end answers there.
     pub is_answered: bool,
+    /// The addresses at which its tunnels end, as far as Tapline answers for them.
+    pub ends: Vec<IpAddr>,
     /// The shortest window of the tools that put its packets in order.
     pub order_ns: Option<u64>,
 }
@@ -267,6 +269,25 @@ impl PortPlan {
             || self.resident == 0
                 && self.devargs.goes_by_libpcap()
                 && self.devargs.argument("rx_pcap").is_some()
+    }
+
+    /// Gives the addresses at which its tunnels end, if somebody may ask for them and be answered: it is on a segment, receives and
+    /// sends. What comes out of a file, or is made, asks for nothing.
+    fn ends(&self) -> Vec<IpAddr> {
+        let sends_nothing = self.txq == Some(0) || self.rxq == Some(0) || self.replay.is_some();
+        let is_told = |name: &&str| self.devargs.argument(name).is_some();
+        let is_file = self.devargs.goes_by_libpcap() && !["iface", "tx_iface"].iter().any(is_told);
+        let is_made = self.devargs.driver().is_some_and(|driver| driver.makes_packets || driver.is_loop);
+        if sends_nothing || is_file || is_made {
+            return Vec::new();
+        }
+        let mut ends: Vec<IpAddr> = Vec::new();
+        for to in self.terminators.iter().filter_map(|terminator| terminator.to) {
+            if !ends.contains(&to) {
+                ends.push(to);
+            }
+        }
+        ends
     }
 
     pub fn time_base(&self) -> TimeBase {
@@ -623,6 +644,9 @@ impl Plan {
     /// `uses` are those of the tools.
     fn port_uses(&self, uses: &[ToolUse]) -> ById<PortId, PortUse> {
         let mut ports = ById::filled(self.ports.len(), PortUse::default());
+        for (uses, port) in ports.iter_mut().zip(&self.ports) {
+            uses.ends = port.ends();
+        }
         for (id, wire) in self.wires.entries() {
             for side in Side::ALL {
                 ports[wire.port(side)].wire = Some((id, side));

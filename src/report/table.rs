@@ -2,8 +2,12 @@
 
 use std::fmt::Write;
 
-use tapline_api::snapshot::{Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolHealth};
-use tapline_api::words::{BurstSize, Class, DropReason, LcoreRole, LinkState, ToolState};
+use tapline_api::snapshot::{
+    AnswerState, Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolEntry, ToolHealth,
+};
+use tapline_api::words::{
+    BurstSize, Class, DropReason, IcmpReason, LcoreRole, LinkState, Refusal, ToolState,
+};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -107,7 +111,8 @@ fn link_word(port: &PortEntry) -> &'static str {
     }
 }
 
-/// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
+/// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened; and the ends of
+/// tunnels.
 pub fn ports(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&[
         "port",
@@ -150,7 +155,39 @@ pub fn ports(snapshot: &Snapshot) -> String {
             "port {port} was detached, and its device `{device}` stays in DPDK, closed: {error}\n"
         );
     }
-    text
+    let parts = [text, ends(snapshot)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// Ends of tunnels: what was taken out of them, what was refused and why, what was lost upstream, and what was answered for their
+/// addresses. It is empty where no tunnel ends.
+fn ends(snapshot: &Snapshot) -> String {
+    let ends =
+        snapshot.ports.iter().filter_map(|(name, port)| Some((name, port.terminate.as_ref()?, port)));
+    let ends: Vec<_> = ends.collect();
+    if ends.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["tunnels end at", "terminated", "refused", "lost upstream"]);
+    for (name, end, _) in &ends {
+        let refused: u64 = end.refused.0.iter().sum();
+        let lost: u64 = end.sessions.iter().map(|session| session.counts.lost).sum();
+        let counts = [end.terminated, refused, lost].map(grouped);
+        table.row(std::iter::once((*name).clone()).chain(counts).collect());
+    }
+    for reason in Refusal::ALL {
+        let counts = ends.iter().map(|(_, end, _)| grouped(end.refused.0[reason as usize]));
+        table.column(reason.word(), counts.collect());
+    }
+    let mut answers = |head, count: fn(&AnswerState) -> u64| {
+        let counts = ends.iter().map(|(_, _, port)| grouped(port.answers.as_ref().map_or(0, count)));
+        table.column(head, counts.collect());
+    };
+    answers("arp", |answers| answers.arp);
+    answers("nd", |answers| answers.nd);
+    answers("echo", |answers| answers.echo);
+    answers("not answered", |answers| answers.fragment + answers.malformed + answers.limited);
+    titled("ends of tunnels", &table)
 }
 
 /// Rules: what each matched.
@@ -190,7 +227,11 @@ pub fn tools(snapshot: &Snapshot) -> String {
     }
     let entries = snapshot.tools.iter().map(|(_, tool)| tool);
     table.reasons(entries.clone().map(|tool| &tool.copies.dropped));
-    table.column("alarms", entries.map(|tool| words(&tool.alarms, ", ")).collect());
+    table.column("alarms", entries.clone().map(|tool| words(&tool.alarms, ", ")).collect());
+    for reason in IcmpReason::ALL {
+        let count = |tool: &ToolEntry| tool.icmp_errors.map_or(0, |errors| errors.0[reason as usize]);
+        table.column(&format!("icmp {reason}"), entries.clone().map(|tool| grouped(count(tool))).collect());
+    }
     let queues = snapshot.tools.iter().map(|(name, tool)| Queue {
         name: name.clone(),
         depth: tool.queue_depth,

@@ -61,6 +61,7 @@ fn measure(address: &str) -> Result<Result<String, String>, Error> {
         tx_descriptors: 256,
         mtu: None,
         is_promiscuous: true,
+        wants_groups: false,
         wants_rx_timestamps: false,
         wants_rss_hashes: false,
         wants_udp_checksums: false,
@@ -97,7 +98,7 @@ fn fit(port: &Port) -> Result<String, String> {
         went as f64 / 1e6,
         passed as f64 / 1e6,
         model.ns_per_tick(),
-        model.error_now_ns() as f64 / 1e3
+        model.error_ns(last) as f64 / 1e3
     );
     if model.is_degraded() || !(0.9..1.1).contains(&model.ns_per_tick()) { Err(text) } else { Ok(text) }
 }

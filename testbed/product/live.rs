@@ -31,7 +31,7 @@ fn by_flow(datagrams: &[Vec<u8>]) -> BTreeMap<u8, Vec<u32>> {
 }
 
 /// All that was sent is there, each flow in its order; `is_in_order` demands that all of it is.
-fn assert_kept(kept: &[Vec<u8>], sent: &[Vec<u8>], is_in_order: bool) {
+pub(crate) fn assert_kept(kept: &[Vec<u8>], sent: &[Vec<u8>], is_in_order: bool) {
     if is_in_order {
         assert_same("what was kept", kept, sent);
     }
@@ -485,23 +485,25 @@ fn a_ring_that_is_attached_again_brings_nothing_of_before() {
 fn a_device_that_cannot_be_taken_out_of_dpdk_is_listed_and_not_attached_again() {
     let lab = Lab::new();
     let mut prompt = prompt_with_fault(&lab, "detach.remove");
-    prompt.say("port attach gone net_null7");
+    prompt.say("port attach leaver net_null7");
     prompt.hear(CHANGED, 1);
-    prompt.say("port detach gone");
-    prompt.hear("port gone: its device `net_null7` is closed and stays in DPDK", 1);
+    prompt.say("port detach leaver");
+    prompt.hear("port leaver: its device `net_null7` is closed and stays in DPDK", 1);
     let kept = lab.until("it is listed", |stats| stats["kept_devices"].is_array());
-    assert_eq!(kept["kept_devices"][0]["port"], "gone");
+    assert_eq!(kept["kept_devices"][0]["port"], "leaver");
     assert_eq!(kept["kept_devices"][0]["device"], "net_null7");
-    assert!(kept["ports"]["gone"].is_null());
+    assert!(kept["ports"]["leaver"].is_null());
     prompt.say("show ports\nport attach back net_null7");
-    prompt.hear("its device `net_null7` was that of port gone, and is closed", 1);
+    prompt.hear("its device `net_null7` was that of port leaver, and is closed", 1);
     // another one is as good
     prompt.say("port attach back net_null8");
     prompt.hear(CHANGED, 3);
     prompt.say("quit");
     let account = prompt.end_with(1);
     assert!(
-        account.stdout.contains("port gone was detached, and its device `net_null7` stays in DPDK, closed")
+        account
+            .stdout
+            .contains("port leaver was detached, and its device `net_null7` stays in DPDK, closed")
     );
 }
 

@@ -19,12 +19,16 @@ mod guide;
 mod lcores;
 /// Ports, tools, groups and wires that come and go while packets flow.
 mod live;
+/// A simulated NIC: its times, hashes and tags, and the work that it is asked for.
+mod nic;
 /// The account at full speed, on `net_null`.
 mod null;
 /// Each tool's capture, by `tcpdump -r` and models.
 mod pcap;
 /// The files in `pipelines/` and the README's example.
 mod pipelines;
+/// Whole files, drawn at random, that take each other's place while packets flow.
+mod reloads;
 /// Every place where a start can fail.
 mod start;
 /// Packets with their own times: captures as ports and tools, merging, replays, tunnels that end.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Change, EventEntry};
 use super::values::{Span, seconds};
-use super::words::{Level, LinkState, Reason, Stage, ToolState, Unfinished};
+use super::words::{IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
 
 /// The name and version of the form.
 pub const SCHEMA: &str = "tapline.event/1";
@@ -163,6 +163,17 @@ events! {
     NextHopMoved = "next_hop_moved" { next_hop: IpAddr, from: String, to: String, tools: Vec<String>, },
     /// A tunnel's next hop does not answer.
     NextHopLost = "next_hop_lost" { next_hop: IpAddr, tools: Vec<String>, },
+    /// An ICMP error came about a copy of a tunnel; it is said once in ten minutes for each reason.
+    TunnelRefused = "tunnel_refused" {
+        tool: String,
+        reason: IcmpReason,
+        /// Who said it.
+        by: IpAddr,
+        /// The MTU of the way, where a copy was too big and the error says it.
+        mtu: Option<u32>,
+    },
+    /// Somebody else has an address at which tunnels end.
+    AddressConflict = "address_conflict" { port: String, address: IpAddr, mac: String, },
     /// The system's clock was set.
     SystemClockStepped = "system_clock_stepped" { by_ns: i64, },
     /// A NIC's clock is fitted to the system's.
@@ -425,6 +436,8 @@ impl Event {
             | Event::FramesCut { .. }
             | Event::NextHopMoved { .. }
             | Event::NextHopLost { .. }
+            | Event::TunnelRefused { .. }
+            | Event::AddressConflict { .. }
             | Event::SystemClockStepped { .. }
             | Event::NicClockDegraded { .. }
             | Event::NicClockStepped { .. }
@@ -500,9 +513,11 @@ impl Event {
             | Event::NicClockStepped { port, .. }
             | Event::PacketsPassedOver { port, .. }
             | Event::ReplayUnfinished { port, .. }
+            | Event::AddressConflict { port, .. }
             | Event::OutputShort { port, .. } => format!("port {port}"),
             Event::PathTooWide { tool, .. }
             | Event::ToolChanged { tool, .. }
+            | Event::TunnelRefused { tool, .. }
             | Event::CopiesUnwritten { tool, .. }
             | Event::CaptureStuck { tool } => format!("tool {tool}"),
             Event::LinksNotPropagated { wire, .. } | Event::LinkPropagated { wire, .. } => {
@@ -701,6 +716,11 @@ impl Event {
                 write!(f, "next hop {next_hop} moved from {from} to {to}")
             }
             Event::NextHopLost { next_hop, .. } => write!(f, "next hop {next_hop} does not answer"),
+            Event::TunnelRefused { tool, reason, by, mtu } => write_refused(f, tool, *reason, *by, *mtu),
+            Event::AddressConflict { port, address, mac } => write!(
+                f,
+                "port {port}: {mac} has {address}, too, where tunnels end: give one of the two another address"
+            ),
             Event::SystemClockStepped { by_ns } => write!(
                 f,
                 "the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"
@@ -872,6 +892,34 @@ fn starved(f: &mut fmt::Formatter<'_>, port: &str, packets: u64, mbufs: u32) -> 
         f,
         "port {port}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )
+}
+
+/// Writes what did not let a copy through a tunnel, and what mends it.
+fn write_refused(
+    f: &mut fmt::Formatter<'_>,
+    tool: &str,
+    reason: IcmpReason,
+    by: IpAddr,
+    mtu: Option<u32>,
+) -> fmt::Result {
+    write!(f, "tool {tool}: {by} refuses copies, {reason}: ")?;
+    f.write_str(match reason {
+        IcmpReason::NetworkUnreachable => "say a route to the tunnel's `dst` to the routers on the way",
+        IcmpReason::HostUnreachable => {
+            "nobody has the tunnel's `dst`; start the far end, or say another `dst`"
+        }
+        IcmpReason::ProtocolUnreachable => "nothing takes GRE there; set up the tunnel's end",
+        IcmpReason::PortUnreachable => {
+            "nothing takes the tunnel's UDP port there; start what ends the tunnel, or say its `udp-port`"
+        }
+        IcmpReason::TooBig => match mtu {
+            Some(mtu) => return write!(f, "the way carries {mtu} bytes; say `mtu {mtu}` of the tool"),
+            None => "the way carries less than the tool's `mtu`; say a smaller one",
+        },
+        IcmpReason::Prohibited => "a filter on the way forbids them; allow the tunnel there",
+        IcmpReason::TimeExceeded => "routers pass them in a circle, or the tool's `ttl` is too small",
+        IcmpReason::Other => "capture the ICMP message on the tool's port to see why",
+    })
 }
 
 fn list(numbers: &[u32]) -> String {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::by_name::{ByName, counts};
 use super::words::{
-    AlarmKind, BurstSize, Class, ClockQuality, DropReason, LcoreRole, LinkState, NextHopState, Reason,
-    Refusal, Stage, TimeSource, ToolState, TunnelKind,
+    AlarmKind, BurstSize, Class, ClockQuality, DropReason, IcmpReason, LcoreRole, LinkState, NextHopState,
+    Reason, Refusal, Stage, TimeSource, ToolState, TunnelKind,
 };
 
 /// The name and version of the form.
@@ -217,6 +217,28 @@ pub struct PortEntry {
     pub clock: ClockState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<TerminateState>,
+    /// The answers for the addresses that the port has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerState>,
+}
+
+/// The answers that a port gave for its own addresses: none of them is a copy.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnswerState {
+    /// ARP requests that were answered.
+    pub arp: u64,
+    /// Neighbour solicitations that were answered.
+    pub nd: u64,
+    /// Pings that were answered.
+    pub echo: u64,
+    /// Announcements that were sent unasked.
+    pub announced: u64,
+    /// Pings in fragments, which are not answered.
+    pub fragment: u64,
+    /// Solicitations and pings that are not right, such as by their checksum.
+    pub malformed: u64,
+    /// Requests that were too many to answer, and other frames that found no room beside them.
+    pub limited: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -297,7 +319,7 @@ pub struct ClockState {
     /// Real time at tick 0, of the counter that is fitted: the NIC's, or the time-stamp counter.
     pub offset_ns: Option<i64>,
     pub ns_per_tick: Option<f64>,
-    /// How far times may be from the system's.
+    /// How far times may be from the system's, now: more than at the last reading.
     pub error_ns: Option<u64>,
     pub readings: u64,
     pub rejected: u64,
@@ -323,6 +345,19 @@ pub struct TerminateState {
 pub struct Refusals(pub [u64; Refusal::ALL.len()]);
 
 counts!(Refusals by Refusal);
+
+/// ICMP errors about a tool's copies, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct IcmpErrors(pub [u64; IcmpReason::ALL.len()]);
+
+counts!(IcmpErrors by IcmpReason);
+
+impl IcmpErrors {
+    /// Returns how many came.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
 
 /// A sender's session, by its sequence numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -447,6 +482,9 @@ pub struct ToolEntry {
     pub heartbeat: Option<ProbeEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<ProbeEntry>,
+    /// The ICMP errors about the copies of a tunnel whose port receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_errors: Option<IcmpErrors>,
 }
 
 /// Copies that a tool's queue refused, by class: all reasons are counted, those that a queue has are shown.
@@ -645,7 +683,7 @@ mod tests {
         for (change, json) in [
             (
                 Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Gone },
-                r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
+                r#"{"time":1.5,"port":"p","from":"up","to":"gone"}"#,
             ),
             (
                 Change::Tool {

@@ -208,6 +208,25 @@ words! {
         Malformed = "malformed",
     }
 
+    /// Why a copy did not get through a tunnel, as an ICMP error says that quotes it.
+    pub enum IcmpReason {
+        /// No route leads to the far end's network.
+        NetworkUnreachable = "network_unreachable",
+        /// The far end does not answer its last router.
+        HostUnreachable = "host_unreachable",
+        /// The far end takes no GRE.
+        ProtocolUnreachable = "protocol_unreachable",
+        /// The far end takes nothing on the tunnel's UDP port.
+        PortUnreachable = "port_unreachable",
+        /// The way carries shorter packets alone.
+        TooBig = "too_big",
+        /// A filter on the way forbids it.
+        Prohibited = "prohibited",
+        /// The time to live was used up, or fragments were missing.
+        TimeExceeded = "time_exceeded",
+        Other = "other",
+    }
+
     /// The fields that make packets one flow: `hash KIND`.
     #[derive(Default)]
     pub enum HashKind {

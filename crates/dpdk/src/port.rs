@@ -30,6 +30,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive packets for any address: what a broker is for.
     pub is_promiscuous: bool,
+    /// Receive frames for all groups, too: neighbour solicitations go to one that the port is not told of.
+    pub wants_groups: bool,
     /// The NIC is to say when it received each packet, if it can.
     pub wants_rx_timestamps: bool,
     /// The NIC is to say by which hash it spread each packet, if it spreads them.
@@ -136,7 +138,16 @@ impl Port {
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.0.id.0) };
         }
-        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
+        if config.rx_queues > 0 && config.wants_groups {
+            // A driver without the notion receives everything anyway.
+            // SAFETY: the port is started.
+            unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.0.id.0) };
+        }
+        // the offload is never asked for; NICs are known that were told so by others, such as the host of a virtual function
+        // SAFETY: this reads a constant.
+        let may_strip_tags = self.0.info.rx_offloads & unsafe { dpdk_sys::tl_rx_offload_vlan_strip() } != 0;
+        let rxqs = (0..config.rx_queues)
+            .map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue), may_strip_tags));
         let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;
         let txqs = (0..config.tx_queues)
             .map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares, config.written_len));

@@ -23,6 +23,8 @@ pub struct Moved {
 pub struct RxQueue {
     port: EthdevId,
     queue: QueueId,
+    /// The NIC may take VLAN tags off packets, which are put back.
+    may_strip_tags: bool,
     _started: Arc<Started>,
 }
 
@@ -50,8 +52,8 @@ struct Special {
 
 impl RxQueue {
     /// A queue that was set up on a port that was started since.
-    pub(super) fn new(started: Arc<Started>, queue: QueueId) -> Self {
-        Self { port: started.id(), queue, _started: started }
+    pub(super) fn new(started: Arc<Started>, queue: QueueId, may_strip_tags: bool) -> Self {
+        Self { port: started.id(), queue, may_strip_tags, _started: started }
     }
 
     pub fn port(&self) -> EthdevId {
@@ -81,6 +83,10 @@ impl RxQueue {
             // SAFETY: as above.
             None => unsafe { dpdk_sys::tl_rx_burst(port, queue, mbufs, count) },
         };
+        if self.may_strip_tags {
+            // SAFETY: the driver wrote `packets` pointers to mbufs, which the caller owns alone from then on.
+            unsafe { dpdk_sys::tl_put_tags_back(mbufs, packets) };
+        }
         usize::from(packets)
     }
 }

@@ -4,6 +4,7 @@
 //! Documentation/networking/timestamping.rst: SIOCSHWTSTAMP.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -22,6 +23,26 @@ pub enum State {
     Down,
     /// There is none of this index.
     Gone,
+}
+
+/// Returns whether the kernel has an address, on whatever interface: what it sends there, it sends from there. Nothing is sent.
+///
+/// `bind` does not tell: a network namespace whose interfaces have no address lets a socket be bound to any.
+/// # Source
+/// ip(7): the kernel chooses the source of a socket that is connected; RFC 6724, section 5, rule 1.
+pub fn has_address(address: IpAddr) -> bool {
+    /// The discard service, which nothing is sent to.
+    const PORT: u16 = 9;
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let chosen = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, PORT))?;
+        socket.local_addr()
+    };
+    chosen().is_ok_and(|chosen| chosen.ip() == address)
 }
 
 impl Index {
@@ -171,6 +192,17 @@ fn ask(socket: &OwnedFd, call: libc::c_ulong, mut request: libc::ifreq) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_has_its_loopback_address_and_none_of_documentation() {
+        let lo = Index::of("lo").expect("every namespace has a loopback");
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!has_address(address.parse().expect("an address")), "{address}");
+        }
+        if lo.state() == State::Running {
+            assert!(has_address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        }
+    }
 
     #[test]
     fn an_interface_is_found_by_its_name_and_asked_by_its_index() {

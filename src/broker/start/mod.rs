@@ -153,6 +153,11 @@ pub(super) struct Assembled {
     pub spare: ById<PortId, Vec<Option<TxQueue>>>,
 }
 
+/// Takes the transmit queues that nobody has of a port that was started.
+fn new_txqs(port: ports::StartedPort) -> Vec<Option<TxQueue>> {
+    port.txqs.into_iter().map(|txq| txq?.into_new()).collect()
+}
+
 /// Attaches and starts the ports, and makes the workers that the plan asks for. `outputs` are the files that it writes.
 ///
 /// # Errors
@@ -194,8 +199,7 @@ pub(super) fn assemble(
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
-    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
-    let new_txqs = |port: ports::StartedPort| port.txqs.into_iter().map(|txq| txq?.into_new()).collect();
+    let neighbourhoods = neighbourhoods(&site, &mut started, local_frames, &mut ways, |_| false)?;
     let spare = started.into_iter().map(new_txqs).collect();
     let mut copy_resources = CopyResources::default();
     let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;

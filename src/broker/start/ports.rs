@@ -1,10 +1,12 @@
 //! Ports: attached, started with the queues that the plan and the driver agree on, and what the user should know of them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Site;
 use super::memory::Pools;
+use super::probes::own_addresses;
 use super::queues::SpareTxq;
 use crate::broker::Error;
 use crate::broker::clocks::{NicClock, PortClock};
@@ -129,7 +131,8 @@ fn start_iface(site: &Site<'_>, id: PortId, port: &IfacePort) -> Result<StartedP
     }
     // as of a port that DPDK drives, one is there for tools that come
     let tx_queues = tx_queues(site, id, u16::MAX);
-    let Queues { rings, txqs, warnings } = port.start(port_plan, iface, tx_queues.into())?;
+    let Queues { rings, txqs, warnings } =
+        port.start(port_plan, iface, tx_queues.into(), wants_groups(plan, id))?;
     if !rings.is_empty() {
         let pool = Mempool::create(eal, &format!("iface-{}", site.attachments[id].0), count, None)?;
         started.sources.extend(rings.into_iter().map(|(ring, counts)| {
@@ -140,6 +143,11 @@ fn start_iface(site: &Site<'_>, id: PortId, port: &IfacePort) -> Result<StartedP
     started.txqs.extend(txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))));
     started.notes = warnings;
     Ok(started)
+}
+
+/// Returns whether a port has to receive frames for all groups, since it has an IPv6 address: who looks for the address asks a group.
+pub(in crate::broker) fn wants_groups(plan: &Plan, id: PortId) -> bool {
+    !plan.ports[id].is_promiscuous && own_addresses(plan, id).iter().any(IpAddr::is_ipv6)
 }
 
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
@@ -192,6 +200,7 @@ fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools) -> Re
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
+        wants_groups: wants_groups(plan, id),
         wants_rx_timestamps: site.run().wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: port_plan

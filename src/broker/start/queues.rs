@@ -416,6 +416,15 @@ impl Ways {
         self.batch_rings.push((tool, own));
     }
 
+    /// Gives a worker a transmit queue of a port; its place among the worker's own.
+    pub(in crate::broker) fn own(&mut self, worker: usize, port: PortId, txq: SpareTxq) -> usize {
+        let place = self.layout.txqs[worker];
+        self.of_workers[worker].txqs.push(txq);
+        self.layout.txqs[worker] += 1;
+        self.layout.owned[worker][port] = Some(place);
+        place
+    }
+
     /// Leads an egress to its port: of the owners of `txqs` straight, of all others that have copies over an owner.
     fn lead_to_port(
         &mut self,
@@ -442,18 +451,16 @@ impl Ways {
         let mut rings = vec![None; self.of_workers.len()];
         for worker in 0..self.of_workers.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
-                let ways = &mut self.of_workers[worker];
                 let txq = match self.layout.owned[worker][port] {
                     Some(txq) => txq,
                     None => {
                         let taken = txqs.get_mut(queue).and_then(Option::take);
                         let taken = taken
                             .ok_or_else(|| Refusal::TransmitQueueTaken { port: port_plan.name.clone() })?;
-                        ways.txqs.push(taken);
-                        self.layout.txqs[worker] += 1;
-                        *self.layout.owned[worker][port].insert(self.layout.txqs[worker] - 1)
+                        self.own(worker, port, taken)
                     }
                 };
+                let ways = &mut self.of_workers[worker];
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = port_plan.devargs.copies_packets();
                 ways.push(Outlet::Port {

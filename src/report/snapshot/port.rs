@@ -51,6 +51,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         replay: state.replay,
         clock: state.clock,
         terminate: state.terminate,
+        answers: None,
     }
 }
 

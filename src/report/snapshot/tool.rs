@@ -18,6 +18,7 @@ pub(super) fn entry(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -
         alarms: Vec::new(),
         health,
         next_hop: None,
+        icmp_errors: None,
         heartbeat: None,
         echo: None,
     }

@@ -22,6 +22,8 @@ pub mod log;
 pub mod pcap_files;
 /// The program under test, and those that judge it.
 pub mod programs;
+/// A NIC that stamps, hashes and computes checksums, made of a virtual device.
+pub mod simnic;
 /// How long tests go on that can go on for as long as they are let.
 pub mod spans;
 /// Keys and screens: programs on a terminal.

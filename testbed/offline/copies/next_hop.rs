@@ -1,6 +1,7 @@
 //! Requests and answers for tunnel addresses, judged by tshark.
 
-use tapline::health::next_hop::{NextHop, Responder, Timing, TunnelAddress};
+use tapline::health::next_hop::{NextHop, Timing, TunnelAddress};
+use tapline::health::responder::{EndAddress, Responder};
 use tapline_harness::frames::{ethernet, ipv4, ipv6, payload};
 use tapline_harness::pcap_files::write_frames;
 use tapline_harness::programs::has_program;
@@ -139,4 +140,75 @@ fn a_ping_comes_back_as_it_went() {
         assert!(row[..2].contains(&request), "reply {} is to {row:?}", index + 1);
         assert!(row[2..].contains(&"1".to_string()));
     }
+}
+
+#[test]
+fn ends_of_tunnels_announce_themselves_and_answer_probes_in_any_vlan() {
+    if !has_program("tshark") {
+        return;
+    }
+    let ends = ["198.18.0.1", "2001:db8::1"]
+        .map(|address| EndAddress { mac: OWN, address: address.parse().expect("an address") });
+    let mut responder = Responder::default().with_ends(ends.to_vec());
+    let mut packets: Vec<Vec<u8>> = ends.iter().map(EndAddress::announcement).collect();
+    // duplicate address detection: a probe of RFC 5227, and a solicitation from nobody (RFC 4862, 5.4.2)
+    let nobody = |address: &str, target: &str| {
+        let asker = TunnelAddress { mac: PEER, ..address_of(address) };
+        let mut asked = Vec::new();
+        NextHop::new(asker, target.parse().expect("an address"), Timing::default())
+            .on_time(0, &mut |frame: &[u8]| asked = frame.to_vec());
+        asked
+    };
+    for tags in [&[][..], &[0x81, 0, 0, 100, 0x81, 0, 0, 7]] {
+        for (from, to) in [("0.0.0.0", "198.18.0.1"), ("::", "2001:db8::1")] {
+            let mut asked = nobody(from, to);
+            asked.splice(12..12, tags.iter().copied());
+            packets.push(responder.answer(&asked).expect("it is asked for"));
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("ends.pcap");
+    write_frames(&path, &packets);
+    assert_sound(&path, &[]);
+    let names = [
+        "eth.dst",
+        "vlan.id",
+        "arp.opcode",
+        "arp.isgratuitous",
+        "arp.src.hw_mac",
+        "arp.src.proto_ipv4",
+        "icmpv6.nd.na.target_address",
+        "icmpv6.opt.linkaddr",
+        "icmpv6.nd.na.flag.s",
+        "icmpv6.nd.na.flag.o",
+        "icmpv6.checksum.status",
+    ];
+    let (own, peer, all) = ("02:00:00:00:00:01", "02:00:00:00:00:09", "33:33:00:00:00:01");
+    let advertised = |vlan| [all, vlan, "", "", "", "", "2001:db8::1", own, "0", "1", "1"];
+    let answered = |vlan| [peer, vlan, "2", "", own, "198.18.0.1", "", "", "", "", ""];
+    let announced = ["ff:ff:ff:ff:ff:ff", "", "1", "True", own, "198.18.0.1", "", "", "", "", ""];
+    let expected =
+        [announced, advertised(""), answered(""), advertised(""), answered("100;7"), advertised("100;7")];
+    let truth = |field: &String| match field.as_str() {
+        // tshark 4.2 writes True and False where older ones write 1 and 0
+        "1" => "True".to_owned(),
+        "0" => "False".to_owned(),
+        other => other.to_owned(),
+    };
+    for (row, expected) in fields(&path, &[], &names).iter().zip(expected) {
+        for (index, (field, expected)) in row.iter().zip(expected).enumerate() {
+            let is_flag = [3, 8, 9].contains(&index);
+            let (field, expected) = match is_flag {
+                true => (truth(field), truth(&expected.to_owned())),
+                false => (field.clone(), expected.to_owned()),
+            };
+            assert_eq!(field, expected, "{}: {row:?}", names[index]);
+        }
+    }
+    assert_eq!(packets.len(), 6);
+}
+
+/// An address that is not tagged.
+fn address_of(text: &str) -> TunnelAddress {
+    address(OWN, text, false)
 }

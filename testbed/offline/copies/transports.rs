@@ -286,6 +286,48 @@ fn erspan_3_counts_in_the_units_it_names() {
     });
 }
 
+/// ICMP quotes a copy from its IP header on: the header and 8 bytes of what follows at least.
+#[test]
+fn a_quoted_copy_is_known_again_and_that_of_another_tunnel_is_not() {
+    let kinds = |number: u16| {
+        let udp_port = None;
+        [
+            Encapsulation::Vxlan { vni: number.into(), udp_port, udp_checksum: Some(true) },
+            Encapsulation::Geneve { vni: number.into(), udp_port, udp_checksum: None },
+            Encapsulation::Gre { key: Some(number.into()) },
+            Encapsulation::Erspan2(Erspan2 { session: number, cos: None, index: None }),
+            Encapsulation::Erspan3(Erspan3 { session: number, ..Erspan3::default() }),
+        ]
+    };
+    for (is_ipv6, is_tagged) in [(false, false), (false, true), (true, false), (true, true)] {
+        let transports = |number: u16| {
+            kinds(number)
+                .map(|kind| Transport::tunnel(&outer(is_ipv6, is_tagged), &kind).expect("it is valid"))
+        };
+        let (own, others) = (transports(7), transports(8));
+        let network = if is_tagged { 18 } else { 14 };
+        let least = if is_ipv6 { 48 } else { 28 };
+        for (index, transport) in own.iter().enumerate() {
+            let copy = carry(transport, &facts(3), &udp4(100));
+            let packet = &copy[network..];
+            for len in least..packet.len() {
+                for (other, transport) in own.iter().enumerate() {
+                    assert_eq!(transport.has_sent(&packet[..len]), index == other, "{index} {other} {len}");
+                }
+            }
+            assert!(!others[index].has_sent(packet), "another identifier");
+            for len in 0..least - 4 {
+                assert!(!transport.has_sent(&packet[..len]), "too little is quoted");
+            }
+            for at in if is_ipv6 { [8, 39] } else { [12, 19] } {
+                let mut strange = packet.to_vec();
+                strange[at] ^= 1;
+                assert!(!transport.has_sent(&strange), "another address");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_truncated_copy_says_so_in_erspan_2_and_3() {
     if !has_program("tshark") {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use tapline_api::event::{Alarm, Event, Polled, Recorded};
-use tapline_api::words::{LinkState, Reason, Stage, ToolState, Unfinished};
+use tapline_api::words::{IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
 use tapline_harness::programs::{has_program, repository, run};
 
 /// 2026-11-30T20:31:07.123456789Z
@@ -76,6 +76,7 @@ fn of_the_start() -> Vec<Event> {
 fn of_a_run() -> Vec<Event> {
     let tools = || vec![text("cloud")];
     let next_hop = IpAddr::from([198, 18, 0, 9]);
+    let refused = |reason, mtu| Event::TunnelRefused { tool: text("cloud"), reason, by: next_hop, mtu };
     let tool = |from, to, reason| Event::ToolChanged { tool: text("ids-a"), from, to, reason };
     let port = |from, to| Event::PortChanged { port: text("tap0"), from, to };
     vec![
@@ -110,6 +111,9 @@ fn of_a_run() -> Vec<Event> {
             tools: vec![text("cloud"), text("remote")],
         },
         Event::NextHopLost { next_hop, tools: tools() },
+        refused(IcmpReason::PortUnreachable, None),
+        refused(IcmpReason::TooBig, Some(1400)),
+        Event::AddressConflict { port: text("cloud"), address: next_hop, mac: text("02:66:00:00:00:01") },
         Event::SystemClockStepped { by_ns: -3_600_000_000_000 },
         Event::NicClockFitted { port: text("tap0") },
         Event::NicClockDegraded { port: text("tap0") },

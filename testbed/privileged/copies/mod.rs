@@ -1,5 +1,7 @@
 //! Copies that the kernel or a switch takes.
 
+/// Ends of tunnels that the kernel finds and sends to, and its ICMP errors about copies.
+mod ends;
 /// UDP checksums that a tap's port computes.
 mod offload;
 /// ERSPAN to Open vSwitch.

@@ -115,9 +115,9 @@ fn a_file_of_net_pcap_that_is_removed_takes_its_tool_down_and_one_that_is_moved_
     let mut prompt = bench.start(
         "set idle sleep
         port attach src replay:@/in.pcap,speed=max,loop=forever
-        port attach gone net_pcap0,tx_pcap=@/gone.pcap rxq 0
+        port attach removed net_pcap0,tx_pcap=@/gone.pcap rxq 0
         port attach moved net_pcap1,tx_pcap=@/moved.pcap rxq 0
-        tool create lost port gone rate 1kpps
+        tool create lost port removed rate 1kpps
         tool create kept port moved rate 1kpps
         rule create 10 from src to lost,kept
         start",
@@ -134,7 +134,7 @@ fn a_file_of_net_pcap_that_is_removed_takes_its_tool_down_and_one_that_is_moved_
     prompt.wait("the other goes on", sends("kept", kept + 200));
     prompt.signal("INT");
     let last = prompt.wait_for_end();
-    assert_eq!(last["ports"]["gone"]["driver"]["tx_errors"], last["tools"]["lost"]["sent"]);
+    assert_eq!(last["ports"]["removed"]["driver"]["tx_errors"], last["tools"]["lost"]["sent"]);
     assert_eq!(last["tools"]["kept"]["sent"].as_u64(), Some(whole(&bench.path("kept.pcap"))));
 }
 

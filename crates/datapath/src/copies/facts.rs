@@ -1,7 +1,7 @@
 //! The facts that are known of one copy when it is edited, stamped and encapsulated.
 
 use tapline_api::words::{ClockQuality, Direction};
-use tapline_packet::burst::MAX_BURST;
+use tapline_packet::burst::{MAX_BURST, Selection};
 
 /// When a packet was received.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -9,7 +9,7 @@ pub struct Stamp {
     /// Nanoseconds since the Unix epoch.
     pub ns: u64,
     pub quality: ClockQuality,
-    /// The fit of the clock to real time has not converged (see `clock_fit`).
+    /// The fit of the clock to real time has not converged (see `clock_fit`), or the NIC was to stamp the packet and did not.
     pub degraded: bool,
 }
 
@@ -39,8 +39,8 @@ pub struct Stamps {
     /// Nanoseconds since the Unix epoch, by packet.
     pub ns: [u64; MAX_BURST],
     pub quality: ClockQuality,
-    /// As [`Stamp::degraded`].
-    pub degraded: bool,
+    /// The packets whose stamps are [degraded](Stamp::degraded).
+    pub degraded: Selection,
 }
 
 impl Default for Stamps {
@@ -51,12 +51,13 @@ impl Default for Stamps {
 
 impl Stamps {
     /// Nothing is known.
-    pub const NONE: Stamps = Stamps { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false };
+    pub const NONE: Stamps =
+        Stamps { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: Selection::NONE };
 
     /// The time of one packet.
     #[inline(always)]
     pub fn of(&self, index: usize) -> Stamp {
-        Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded }
+        Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded.contains(index) }
     }
 }
 

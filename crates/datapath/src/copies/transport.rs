@@ -303,6 +303,12 @@ impl Transport {
         matches!(self, Self::Tunnel(_))
     }
 
+    /// Returns whether an IP packet may be one of the tunnel's: same addresses, protocol and port, and the same identifier as far as
+    /// the packet's bytes are there. ICMP errors quote 8 bytes behind the IP header, or more (RFC 792; RFC 1812, 4.3.2.3).
+    pub fn has_sent(&self, packet: &[u8]) -> bool {
+        matches!(self, Self::Tunnel(tunnel) if tunnel.has_sent(packet))
+    }
+
     /// Returns whether the header says the flow inside: as a source port or a flow label.
     pub fn says_flow(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if tunnel.is_ipv6 || matches!(tunnel.fields, Fields::Udp { .. }))
@@ -504,6 +510,43 @@ impl Tunnel {
             }
             Encapsulation::Gre { key } => (Fields::Gre, gre::write(out, ethernet::TYPE_TEB, key, None)),
         })
+    }
+
+    /// As [`Transport::has_sent`], which says more.
+    fn has_sent(&self, packet: &[u8]) -> bool {
+        let network = &self.template[self.network_offset..self.transport_offset];
+        let transport = &self.template[self.transport_offset..self.header_bytes];
+        let Some((header, rest)) = packet.split_at_checked(network.len()) else { return false };
+        let (protocol, addresses) = if self.is_ipv6 { (6, 8..40) } else { (9, 12..20) };
+        if header[0] >> 4 != network[0] >> 4
+            || header[protocol] != network[protocol]
+            || header[addresses.clone()] != network[addresses]
+        {
+            return false;
+        }
+        // what no copy changes: the rest is compared as far as it was quoted
+        let constant = match self.fields {
+            Fields::Gre => 0..transport.len(),
+            Fields::Erspan2(_) | Fields::Erspan3 { .. } => 0..4,
+            Fields::Udp { .. } => 2..4,
+        };
+        if rest.len() < 4
+            || rest[constant.start..constant.end.min(rest.len())]
+                != transport[constant.start..constant.end.min(rest.len())]
+        {
+            return false;
+        }
+        match self.fields {
+            Fields::Gre => true,
+            Fields::Erspan2(Erspan2 { session, .. })
+            | Fields::Erspan3 { said: Erspan3 { session, .. }, .. } => {
+                erspan::Erspan::at(rest, 8).is_none_or(|header| header.session() == session)
+            }
+            Fields::Udp { .. } => {
+                let quoted = rest.len().min(transport.len()).max(8);
+                rest.get(8..quoted) == transport.get(8..quoted)
+            }
+        }
     }
 
     /// Bytes of the outer headers.

@@ -91,20 +91,26 @@ impl RxClock {
             RxClock::Epoch { place, unit_ns, .. } => {
                 let stamped = burst.raw_stamps(*place, &mut stamps.ns);
                 stamps.ns[..count].iter_mut().for_each(|ns| *ns = ns.wrapping_mul(*unit_ns));
-                (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
+                (stamps.quality, stamps.degraded) = (ClockQuality::Free, Selection::NONE);
                 stamped
             }
             RxClock::Nic { place, view } => {
                 let line = view.line();
-                (stamps.quality, stamps.degraded) = (line.quality, line.sound().is_none());
-                match &line.model {
+                let stamped = match &line.model {
                     Some(model) => {
-                        let stamped = burst.raw_stamps(*place, &mut stamps.ns);
-                        stamps.ns[..count].iter_mut().for_each(|ns| *ns = model.ns(*ns));
+                        let mut stamped = burst.raw_stamps(*place, &mut stamps.ns);
+                        for (index, ns) in stamps.ns[..count].iter_mut().enumerate() {
+                            // no NIC stamps with 0 what it did stamp
+                            stamped -= Selection::only_if(index, *ns == 0);
+                            *ns = model.ns(*ns);
+                        }
                         stamped
                     }
                     None => Selection::NONE,
-                }
+                };
+                let sound = if line.sound().is_some() { stamped } else { Selection::NONE };
+                (stamps.quality, stamps.degraded) = (line.quality, burst.all() - sound);
+                stamped
             }
         };
         let unstamped = burst.all() - stamped;
@@ -113,7 +119,7 @@ impl RxClock {
             // until the counter's line can be trusted, the system's clock is read itself
             let now_ns = line.sound().map_or_else(clock::now_ns, |model| model.ns(clock::tsc()));
             if matches!(self, RxClock::Poll) {
-                (stamps.quality, stamps.degraded) = (line.quality, false);
+                (stamps.quality, stamps.degraded) = (line.quality, Selection::NONE);
                 stamps.ns[..count].fill(now_ns);
             } else {
                 unstamped.indices().for_each(|index| stamps.ns[index] = now_ns);
@@ -140,6 +146,7 @@ impl RxClock {
             return polled;
         }
         let received_ns = match self {
+            RxClock::Nic { .. } if stamps[0] == 0 => None,
             RxClock::Nic { view, .. } => view.line().sound().map(|model| model.ns(stamps[0])),
             RxClock::Epoch { unit_ns, .. } => Some(stamps[0].wrapping_mul(*unit_ns)),
             RxClock::Poll => None,

@@ -7,7 +7,12 @@
 //!
 //! A line is found by the median of slopes (Theil-Sen), which up to a quarter of bad readings cannot move, and then by least
 //! squares over the readings that lie near it. A change of the system's clock shows as several readings in a row that agree with
-//! each other and not with the line: the fit begins anew from them, and is degraded until it has converged again.
+//! each other and not with the line: the fit begins anew from them, and is degraded until it has converged again. From the first of
+//! them on, the line is not trusted. While the counter cannot be read, the error bound grows, and the fit is degraded when the bound is
+//! above its limit.
+//!
+//! DPDK does not say how wide a counter is, and some have 32 bits. Until a reading has more, or has come around, ticks that are more
+//! than 2^31 below the last reading are taken for those of a counter that came around.
 //! # Source
 //! Sen, "Estimates of the Regression Coefficient Based on Kendall's Tau", 1968.
 
@@ -38,7 +43,7 @@ pub struct Reading {
 /// When a fit is good enough, and when a clock has stepped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FitLimits {
-    /// Bits of the tick counter, 1..=64; it wraps to zero. It must be read at least twice a period.
+    /// The most bits that the tick counter has, 1..=64; it wraps to zero. It must be read at least twice a period.
     pub tick_bits: u32,
     /// The fit has converged when its error bound is at most this.
     pub error_ns: u64,
@@ -73,10 +78,14 @@ pub struct ClockModel {
     base_ns: u64,
     /// Nanoseconds per tick, times 2^48.
     slope: u64,
-    tick_bits: u32,
-    /// The last reading's place, from which the error grows, and the span of all, in ticks.
+    width: Width,
+    /// The last reading's place, or where the counter is since then if it cannot be read: from there the error grows. The span of
+    /// all readings, in ticks.
     last_ticks: u64,
     span_ticks: u64,
+    /// The bound at the readings.
+    fit_error_ns: u64,
+    /// The bound at `last_ticks`.
     error_ns: u64,
     degraded: bool,
 }
@@ -85,7 +94,7 @@ impl ClockModel {
     /// Nanoseconds since the epoch at `ticks`, before or after the readings. Never panics; nonsense ticks give a nonsense time.
     #[inline(always)]
     pub fn ns(&self, ticks: u64) -> u64 {
-        let delta = signed_difference(ticks, self.base_ticks, self.tick_bits);
+        let delta = self.width.difference(ticks, self.base_ticks);
         let offset = (i128::from(delta) * i128::from(self.slope)) >> SLOPE_BITS;
         self.base_ns.wrapping_add(offset as u64)
     }
@@ -98,17 +107,38 @@ impl ClockModel {
 
     /// How far the time at `ticks` may be from the system's: the bound at the readings, growing with the distance from them.
     pub fn error_ns(&self, ticks: u64) -> u64 {
-        let beyond = signed_difference(ticks, self.last_ticks, self.tick_bits);
+        let beyond = self.width.difference(ticks, self.last_ticks);
         let before = -(i128::from(beyond) + i128::from(self.span_ticks));
         let outside = i128::from(beyond).max(before).max(0) as u128;
         // FittedLine and truth differ by at most the bound at both ends of the readings, so by at most this outside of them.
-        let growth = u128::from(self.error_ns) * 2 * outside / u128::from(self.span_ticks.max(1));
+        let growth = u128::from(self.fit_error_ns) * 2 * outside / u128::from(self.span_ticks.max(1));
         self.error_ns.saturating_add(u64::try_from(growth).unwrap_or(u64::MAX))
     }
 
-    /// How far times at the last reading may be from the system's.
-    pub fn error_now_ns(&self) -> u64 {
-        self.error_ns(self.last_ticks)
+    /// Moves the line's place on to `now_ns`, where no reading is: it is where it was, and its error bound larger. Gives the ticks
+    /// that passed.
+    fn go_on(&mut self, now_ns: u64) -> u64 {
+        let elapsed_ns = now_ns.saturating_sub(self.base_ns);
+        let ticks = self.ticks_in(elapsed_ns);
+        let elapsed_ns = ((u128::from(ticks) * u128::from(self.slope)) >> SLOPE_BITS) as u64;
+        // where ticks end between two nanoseconds, the line may be lower by one
+        let growth =
+            u128::from(self.fit_error_ns) * 2 * u128::from(ticks) / u128::from(self.span_ticks.max(1)) + 1;
+        self.error_ns = self.error_ns.saturating_add(u64::try_from(growth).unwrap_or(u64::MAX));
+        self.base_ticks = self.base_ticks.wrapping_add(ticks);
+        self.base_ns = self.base_ns.wrapping_add(elapsed_ns);
+        self.last_ticks = self.base_ticks;
+        ticks
+    }
+
+    /// How far the time of a packet may be from the system's that is received at `now_ns` by the system's clock.
+    pub fn error_at_ns(&self, now_ns: u64) -> u64 {
+        self.error_ns(self.base_ticks.wrapping_add(self.ticks_in(now_ns.saturating_sub(self.base_ns))))
+    }
+
+    /// Ticks that pass in a time.
+    fn ticks_in(&self, ns: u64) -> u64 {
+        ((u128::from(ns) << SLOPE_BITS) / u128::from(self.slope.max(1))) as u64
     }
 
     /// Nanoseconds per tick.
@@ -122,11 +152,43 @@ impl ClockModel {
     }
 }
 
-/// `to - from` of a counter of `bits`, as the shorter way around.
-#[inline(always)]
-fn signed_difference(to: u64, from: u64, bits: u32) -> i64 {
-    let unused = 64 - bits;
-    ((to.wrapping_sub(from) << unused) as i64) >> unused
+/// The width of a counter, as far as readings show it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Width {
+    /// The bits that do not count.
+    unused: u32,
+    /// Differences below this are those of a counter of 32 bits that came around.
+    around_below: i64,
+}
+
+impl Width {
+    /// A counter that wraps to zero behind so many bits.
+    fn of(bits: u32) -> Self {
+        Self { unused: 64 - bits, around_below: i64::MIN }
+    }
+
+    /// A counter of `bits` that may have only 32.
+    fn at_most(bits: u32) -> Self {
+        if bits > 32 { Self { around_below: i32::MIN.into(), ..Self::of(bits) } } else { Self::of(bits) }
+    }
+
+    /// `to - from`, as the shorter way around.
+    #[inline(always)]
+    fn difference(self, to: u64, from: u64) -> i64 {
+        let difference = self.plain_difference(to, from);
+        if difference < self.around_below { i64::from(difference as i32) } else { difference }
+    }
+
+    /// The same, of a counter that has all of its bits.
+    #[inline(always)]
+    fn plain_difference(self, to: u64, from: u64) -> i64 {
+        ((to.wrapping_sub(from) << self.unused) as i64) >> self.unused
+    }
+
+    /// Returns whether the way from `from` to `to` is that of a counter of 32 bits that came around.
+    fn is_around(self, to: u64, from: u64) -> bool {
+        self.plain_difference(to, from) < self.around_below
+    }
 }
 
 /// A reading, placed: ticks counted without wrapping, time in the middle of the two system readings.
@@ -147,6 +209,9 @@ pub struct ClockFit {
     /// Points off the line, that may be the first after a step.
     suspects: Vec<Point>,
     model: Option<ClockModel>,
+    width: Width,
+    /// Ticks that passed since the last reading, by the line, while the counter could not be read.
+    unread_ticks: u64,
     readings: u64,
     rejected: u64,
     steps: u64,
@@ -158,12 +223,24 @@ impl ClockFit {
     pub fn new(limits: FitLimits) -> Self {
         assert!((1..=64).contains(&limits.tick_bits), "a counter has 1 to 64 bits");
         let (points, suspects) = (VecDeque::with_capacity(WINDOW + 1), Vec::with_capacity(STEP_READINGS));
-        Self { limits, points, suspects, model: None, readings: 0, rejected: 0, steps: 0 }
+        let width = Width::at_most(limits.tick_bits);
+        Self {
+            limits,
+            points,
+            suspects,
+            model: None,
+            width,
+            unread_ticks: 0,
+            readings: 0,
+            rejected: 0,
+            steps: 0,
+        }
     }
 
-    /// The line, once there are two readings.
+    /// The line, once there are two readings. It is degraded while the last reading contradicts it.
     pub fn model(&self) -> Option<ClockModel> {
-        self.model
+        let is_doubtful = !self.suspects.is_empty();
+        self.model.map(|model| ClockModel { degraded: model.degraded || is_doubtful, ..model })
     }
 
     /// Readings taken.
@@ -188,19 +265,18 @@ impl ClockFit {
             self.rejected += 1;
             return None;
         };
-        let ticks = match self.points.back() {
-            Some(last) => {
-                last.ticks.saturating_add(signed_difference(reading.ticks, last.raw, self.limits.tick_bits))
-            }
-            None => 0,
-        };
+        if reading.ticks > u64::from(u32::MAX) {
+            self.width = Width::of(self.limits.tick_bits);
+        }
+        let ns = reading.before_ns + width / 2;
+        let last = self.points.back().map(|last| (last.ticks, last.raw.wrapping_add(self.unread_ticks)));
+        let ticks = last.map_or(0, |(ticks, raw)| {
+            let passed =
+                (self.unread_ticks as i64).saturating_add(self.width.difference(reading.ticks, raw));
+            ticks.saturating_add(passed)
+        });
         // Half a nanosecond may be lost in the middle.
-        let point = Point {
-            raw: reading.ticks,
-            ticks,
-            ns: reading.before_ns + width / 2,
-            uncertainty_ns: width / 2 + 1,
-        };
+        let point = Point { raw: reading.ticks, ticks, ns, uncertainty_ns: width / 2 + 1 };
         if let Some(by_ns) = self.distance_if_off(&point) {
             return self.suspect(point, by_ns);
         }
@@ -211,6 +287,10 @@ impl ClockFit {
             self.rejected += 1;
             return None;
         }
+        if last.is_some_and(|(_, raw)| self.width.is_around(point.raw, raw)) {
+            self.width = Width::of(32);
+        }
+        self.unread_ticks = 0;
         self.points.push_back(point);
         if self.points.len() > WINDOW {
             self.points.pop_front();
@@ -221,6 +301,15 @@ impl ClockFit {
             return self.begin_anew(by_ns);
         }
         self.refit()
+    }
+
+    /// Takes up that the counter could not be read at `now_ns` of the system's clock: the error bound grows.
+    pub fn miss(&mut self, now_ns: u64) -> Option<FitEvent> {
+        let model = self.model.as_mut()?;
+        self.unread_ticks = self.unread_ticks.saturating_add(model.go_on(now_ns));
+        let becomes_degraded = !model.degraded && model.error_ns > self.limits.error_ns;
+        model.degraded |= becomes_degraded;
+        becomes_degraded.then_some(FitEvent::Degraded)
     }
 
     /// A jump among the first readings, which come before there is a line that later ones could be off: the readings before it
@@ -282,6 +371,7 @@ impl ClockFit {
     /// Counts a step and begins with the points that came after it.
     fn begin_anew(&mut self, by_ns: i64) -> Option<FitEvent> {
         self.steps += 1;
+        self.unread_ticks = 0;
         // The slope is the counter's and stays; only the offset is another, until there are readings enough for both.
         if let (Some(last), Some(model)) = (self.points.back(), self.model) {
             let degraded = ClockModel { base_ticks: last.raw, base_ns: last.ns, degraded: true, ..model };
@@ -308,9 +398,10 @@ impl ClockFit {
             base_ticks: last.raw,
             base_ns: last.ns.wrapping_add_signed(line.offset_ns.round() as i64),
             slope: slope as u64,
-            tick_bits: self.limits.tick_bits,
+            width: self.width,
             last_ticks: last.raw,
             span_ticks: last.ticks.abs_diff(first.ticks),
+            fit_error_ns: line.error_ns,
             error_ns: line.error_ns,
             degraded,
         });
@@ -558,6 +649,22 @@ mod tests {
     }
 
     #[test]
+    fn from_the_first_reading_off_the_line_on_stamps_are_degraded_until_one_is_on_it() {
+        let counter = Counter { start: 9_000_000_000, ns_per_tick: 1.0, bits: 64 };
+        let mut fit = ClockFit::new(limits(64));
+        let mut degraded_at = Vec::new();
+        for index in 0..30u64 {
+            let reading = counter.reading(index * INTERVAL, 100, 100);
+            let off = if (20..22).contains(&index) { 3_000_000 } else { 0 };
+            fit.observe(Reading { ticks: reading.ticks + off, ..reading });
+            if index > 10 && fit.model().is_none_or(|model| model.is_degraded()) {
+                degraded_at.push(index);
+            }
+        }
+        assert_eq!((degraded_at, fit.steps()), (vec![20, 21], 0));
+    }
+
+    #[test]
     fn readings_that_cannot_be_are_rejected() {
         let mut fit = ClockFit::new(limits(64));
         assert_eq!(fit.observe(Reading { ticks: 1, before_ns: 10, after_ns: 9 }), None);
@@ -599,6 +706,49 @@ mod tests {
                 prop_assert!(error <= model.error_ns(ticks) + ns_per_tick.ceil() as u64, "{} ns off at {}, bound {}", error, elapsed, model.error_ns(ticks));
             }
             prop_assert_eq!(fit.steps(), 0);
+        }
+
+        #[test]
+        fn a_counter_of_32_bits_is_followed_around_and_through_moments_at_which_it_cannot_be_read(
+            start: u32,
+            ns_per_tick in 0.3f64..40.0,
+            readings in 15usize..120,
+            unread in 0u64..40,
+        ) {
+            let counter = Counter { start: start.into(), ns_per_tick, bits: 32 };
+            let mut fit = ClockFit::new(FitLimits::default());
+            let judge = |fit: &ClockFit, at: u64| -> Result<(), TestCaseError> {
+                let model = fit.model().expect("there are readings");
+                for elapsed in [at, at + INTERVAL / 2, at + INTERVAL] {
+                    let error = model.ns(counter.ticks(elapsed)).abs_diff(EPOCH + elapsed);
+                    let bound = model.error_at_ns(EPOCH + elapsed) + ns_per_tick.ceil() as u64 + 1;
+                    prop_assert!(error <= bound, "{} ns off {} after {}, bound {}", error, elapsed, at, bound);
+                }
+                Ok(())
+            };
+            let read = |fit: &mut ClockFit, index: u64| fit.observe(counter.reading(index * INTERVAL, 300, 400));
+            let mut index = 0;
+            for _ in 0..readings {
+                read(&mut fit, index);
+                if index > 10 {
+                    judge(&fit, index * INTERVAL)?;
+                }
+                index += 1;
+            }
+            for _ in 0..unread {
+                let event = fit.miss(EPOCH + index * INTERVAL);
+                let model = fit.model().expect("there are readings");
+                prop_assert_eq!(event.is_some() || model.is_degraded(), model.error_ns > 10_000);
+                judge(&fit, index * INTERVAL)?;
+                index += 1;
+            }
+            for _ in 0..12 {
+                read(&mut fit, index);
+                judge(&fit, index * INTERVAL)?;
+                index += 1;
+            }
+            prop_assert_eq!((fit.steps(), fit.rejected()), (0, 0));
+            prop_assert!(!fit.model().expect("there are readings").is_degraded());
         }
 
         #[test]

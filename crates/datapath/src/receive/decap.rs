@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
+use super::local_frames::LocalFrames;
 use super::tunnel_match::{Inner, SequenceTracker, SessionKey, Terminator};
 use crate::copies::facts::Stamps;
 use tapline_api::snapshot::SequenceCounts;
@@ -97,12 +98,14 @@ impl Endpoint {
     }
 
     /// Takes the packets of a burst out of their tunnels; gives those that were in one. `stamps` hold the times of arrival where
-    /// `has_stamps` says so, and then those that the tunnels say.
+    /// `has_stamps` says so, and then those that the tunnels say. The other frames may be for Tapline itself: `local_frames` gets
+    /// those.
     pub fn terminate(
         &mut self,
         burst: &mut MbufBurst,
         linear: &mut Linear,
         stamps: Option<&mut Stamps>,
+        local_frames: Option<&LocalFrames>,
     ) -> Selection {
         let mut found: ArrayVec<(Result<Inner, Refusal>, u32), MAX_BURST> = ArrayVec::new();
         let mut frames = Frames::new();
@@ -110,6 +113,10 @@ impl Endpoint {
         found.extend(
             frames.iter().map(|frame| (recognise(&self.terminators, frame.bytes()), frame.original_len())),
         );
+        if let Some(local_frames) = local_frames {
+            let others = frames.iter().zip(&found).filter(|(_, (found, _))| found.is_err());
+            others.for_each(|(frame, _)| local_frames.offer(frame.bytes()));
+        }
         drop(frames);
         let mut selection = Selection::NONE;
         let mut stamps = stamps;

@@ -27,47 +27,46 @@ pub const SEED: u64 = 0x5b1d_9f3c_7a2e_4461;
 /// The place at which the work lcores find the receive times of packets that a ring brings them.
 #[derive(Clone)]
 pub struct RingTimes {
-    /// The field of each packet that holds its time.
+    /// The field of each packet that holds its time, and the flag of those whose times are not degraded.
     pub place: RxStamp,
-    /// The state of the port's clock at the last burst.
+    /// The quality of the port's clock at the last burst.
     pub clock: Arc<ClockNote>,
 }
 
 /// How well a port's clock is disciplined: the receive lcore writes it, work lcores read it.
 ///
-/// Relaxed ordering suffices: a burst may show the state of its neighbour.
+/// Relaxed ordering suffices: a burst may show the quality of its neighbour.
 #[derive(Default)]
 pub struct ClockNote(AtomicU8);
 
 const QUALITIES: [ClockQuality; 5] =
     [ClockQuality::Free, ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp, ClockQuality::Holdover];
-const DEGRADED: u8 = 0x80;
 
 impl ClockNote {
     /// receive lcore: writes.
-    fn write(&self, quality: ClockQuality, is_degraded: bool) {
+    fn write(&self, quality: ClockQuality) {
         let index = QUALITIES.iter().position(|&known| known == quality).unwrap_or(0) as u8;
-        self.0.store(index | if is_degraded { DEGRADED } else { 0 }, Ordering::Relaxed);
+        self.0.store(index, Ordering::Relaxed);
     }
 
     /// work lcore: reads.
-    fn read(&self) -> (ClockQuality, bool) {
-        let note = self.0.load(Ordering::Relaxed);
-        (QUALITIES.get(usize::from(note & !DEGRADED)).copied().unwrap_or_default(), note & DEGRADED != 0)
+    fn read(&self) -> ClockQuality {
+        QUALITIES.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 }
 
 impl RingTimes {
     /// Reads the times of a burst that a ring brought.
     pub fn read(&self, burst: &MbufBurst, stamps: &mut Stamps) {
-        burst.raw_stamps(self.place, &mut stamps.ns);
-        (stamps.quality, stamps.degraded) = self.clock.read();
+        let sound = burst.raw_stamps(self.place, &mut stamps.ns);
+        (stamps.quality, stamps.degraded) = (self.clock.read(), burst.all() - sound);
     }
 
     /// Writes the times of a burst that goes into a ring.
     pub fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
         burst.write_stamps(self.place, &stamps.ns);
-        self.clock.write(stamps.quality, stamps.degraded);
+        burst.mark_stamped(self.place, burst.all() - stamps.degraded);
+        self.clock.write(stamps.quality);
     }
 }
 
@@ -185,10 +184,8 @@ mod tests {
     fn a_clock_note_is_read_as_it_was_written() {
         let note = ClockNote::default();
         for quality in QUALITIES {
-            for is_degraded in [false, true] {
-                note.write(quality, is_degraded);
-                assert_eq!(note.read(), (quality, is_degraded));
-            }
+            note.write(quality);
+            assert_eq!(note.read(), quality);
         }
     }
 }

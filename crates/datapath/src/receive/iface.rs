@@ -19,7 +19,7 @@ use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::queue::Moved;
 use tapline_kernel::packet::Ring;
-use tapline_packet::burst::MAX_BURST;
+use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 
 /// The part of a receive queue that its worker shares with the control thread.
@@ -71,10 +71,10 @@ impl Iface {
     /// Takes at most `limit` packets that have come into an empty burst, with their times.
     pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize, stamps: &mut Stamps) -> Moved {
         let mut frames: ArrayVec<Frame<'_>, MAX_BURST> = ArrayVec::new();
-        let mut stamped = 0;
+        let mut unstamped = Selection::NONE;
         for (frame, ns) in self.ring.waiting(limit.min(MAX_BURST)).zip(&mut stamps.ns) {
             *ns = frame.time_ns;
-            stamped += usize::from(frame.is_nics_time);
+            unstamped |= Selection::only_if(frames.len(), self.is_nics_time && !frame.is_nics_time);
             frames.push(Frame::new(frame.bytes, frame.original_len));
         }
         if frames.is_empty() {
@@ -87,8 +87,7 @@ impl Iface {
             return Moved::default();
         }
         // what the NIC was to stamp, and did not, has the kernel's time
-        let are_mixed = self.is_nics_time && stamped < frames.len();
-        (stamps.quality, stamps.degraded) = (ClockQuality::Free, are_mixed);
+        (stamps.quality, stamps.degraded) = (ClockQuality::Free, unstamped);
         self.first_ns = stamps.ns[0];
         let moved = burst.copy_of(&self.pool, &frames);
         drop(frames);

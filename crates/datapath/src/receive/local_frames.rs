@@ -1,26 +1,33 @@
-//! Punt: hands frames that are for Tapline itself from the ports that its tunnels leave by to the control thread.
+//! Punt: hands frames that are for Tapline itself to the control thread, from the ports that its tunnels leave by or end at.
 //!
-//! Stands beside receive. ARP, neighbour discovery and ICMP for tunnels' own addresses are a few frames a second: a worker copies
+//! Stands beside receive. ARP, neighbour discovery and ICMP for the port's own addresses are a few frames a second: a worker copies
 //! them to a bounded queue, where the control thread finds them. They stay packets like any others: rules may take them too.
+//! On a port where tunnels end, frames that came in a tunnel are those of another network, and none of them is punted.
 //! Heartbeats of tools are Tapline's own: they have a queue of theirs, which nobody else can fill, and no rule sees them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::counters::PortCounters;
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::Frame;
+use tapline_packet::headers::arp::Arp;
 use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 use tapline_packet::headers::ip;
 use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::headers::nd;
 use tapline_packet::layers;
 
 /// The longest frame that is punted: a ping of a full Ethernet frame with a tag.
 const MOST_BYTES: usize = 1518;
 /// The most frames that may wait. A frame that comes while the queue is full is not punted.
 const MOST_FRAMES: usize = 64;
+/// The most pings and other ICMP messages among those: they leave room for ARP and neighbour discovery.
+const MOST_PINGS: usize = MOST_FRAMES / 2;
 /// The most heartbeats that may wait: those of 64 tools at the highest rate, while the control thread is away for 40 ms.
 const MOST_HEARTBEATS: usize = 256;
 
@@ -38,9 +45,11 @@ impl LocalFrame {
 
 /// The queue into which workers punt the frames of one port that are for Tapline, and from which the control thread takes them.
 pub struct LocalFrames {
-    /// The addresses that tunnels on this port are sent from.
+    /// The addresses that tunnels on this port are sent from, and those at which tunnels end.
     own: Vec<IpAddr>,
     frames: ArrayQueue<LocalFrame>,
+    /// Frames that found no room. workers: add; control: takes. It orders nothing else, so relaxed suffices.
+    refused: AtomicU64,
     returns: Option<Returns>,
 }
 
@@ -54,24 +63,44 @@ impl LocalFrames {
     /// `key` is the key of heartbeats, if some return by the port.
     pub fn new(own: Vec<IpAddr>, key: Option<Key>) -> Self {
         let returns = key.map(|key| Returns { key, heartbeats: ArrayQueue::new(MOST_HEARTBEATS) });
-        Self { own, frames: ArrayQueue::new(MOST_FRAMES), returns }
+        Self { own, frames: ArrayQueue::new(MOST_FRAMES), refused: AtomicU64::new(0), returns }
+    }
+
+    /// The addresses whose frames are punted.
+    pub fn own(&self) -> &[IpAddr] {
+        &self.own
     }
 
     /// worker: copies the frames that are for Tapline to the queue. Gives the heartbeats among the frames, which no rule may see.
     #[inline]
     pub fn punt(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
-        let heartbeats =
-            self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port));
         if !self.own.is_empty() {
-            for frame in frames.iter().filter(|frame| self.is_for_us(frame.bytes())) {
-                let len = frame.bytes().len();
-                let mut local = LocalFrame { bytes: [0; MOST_BYTES], len };
-                local.bytes[..len].copy_from_slice(frame.bytes());
-                // A queue that is full drops the frame: whoever asks, asks again.
-                let _ = self.frames.push(local);
-            }
+            frames.iter().for_each(|frame| self.offer(frame.bytes()));
         }
-        heartbeats
+        self.take_heartbeats(frames, port)
+    }
+
+    /// worker: takes the heartbeats among the frames, which no rule may see.
+    #[inline]
+    pub fn take_heartbeats(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
+        self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port))
+    }
+
+    /// worker: copies a frame to the queue, if it is for Tapline. A queue that is full drops the frame: whoever asks, asks again.
+    #[inline(never)]
+    pub fn offer(&self, bytes: &[u8]) {
+        let Some(kind) = self.kind_of(bytes).filter(|_| !self.own.is_empty()) else { return };
+        let has_room = kind == Kind::Neighbour || self.frames.len() < MOST_PINGS;
+        let mut local = LocalFrame { bytes: [0; MOST_BYTES], len: bytes.len() };
+        local.bytes[..bytes.len()].copy_from_slice(bytes);
+        if !has_room || self.frames.push(local).is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// control: gives how many frames found no room since it was asked last.
+    pub fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// control: takes the next heartbeat.
@@ -84,24 +113,48 @@ impl LocalFrames {
         self.frames.pop()
     }
 
-    /// Returns whether a frame is ARP, neighbour discovery, or ICMP for one of our own addresses.
-    fn is_for_us(&self, bytes: &[u8]) -> bool {
+    /// Finds what a frame is to us: ARP about one of our own addresses or an announcement, neighbour discovery, or ICMP for one of
+    /// our own addresses.
+    fn kind_of(&self, bytes: &[u8]) -> Option<Kind> {
         if bytes.len() > MOST_BYTES {
-            return false;
+            return None;
         }
         let stack = layers::ethernet_stack(bytes, 0);
-        if stack.is_arp() {
-            return true;
-        }
         let l3 = stack.l3();
-        if stack.is_ipv4() {
-            let is_ours = |header: &Ipv4<'_>| self.own.contains(&IpAddr::V4(header.destination().into()));
-            return stack.protocol() == ip::ICMP
-                && Ipv4::at(bytes, l3).is_some_and(|header| is_ours(&header));
+        let is_ours = |address: IpAddr| self.own.contains(&address);
+        if stack.is_arp() {
+            let packet = Arp::at(bytes, l3)?;
+            let is_about_us = [packet.sender(), packet.target()]
+                .into_iter()
+                .any(|address| is_ours(IpAddr::V4(address.into())));
+            // a next hop announces itself to all
+            return (is_about_us || packet.sender() == packet.target()).then_some(Kind::Neighbour);
         }
-        // neighbour solicitations go to a group that an address shares with others
-        stack.is_ipv6() && Ipv6::at(bytes, l3).is_some_and(|header| header.next_header() == ip::ICMPV6)
+        if stack.is_ipv4() && stack.protocol() == ip::ICMP {
+            let destination = Ipv4::at(bytes, l3)?.destination();
+            return is_ours(IpAddr::V4(destination.into())).then_some(Kind::Ping);
+        }
+        if !stack.is_ipv6() || stack.protocol() != ip::ICMPV6 {
+            return None;
+        }
+        let header = Ipv6::at(bytes, l3)?;
+        let destination = Ipv6Addr::from(header.destination());
+        let first = bytes.get(l3 + ipv6::HEADER_LEN).filter(|_| header.next_header() == ip::ICMPV6);
+        if first.is_some_and(|kind| matches!(*kind, nd::SOLICITATION | nd::ADVERTISEMENT)) {
+            // neighbour solicitations go to a group that an address shares with others
+            return (destination.is_multicast() || is_ours(destination.into())).then_some(Kind::Neighbour);
+        }
+        is_ours(destination.into()).then_some(Kind::Ping)
     }
+}
+
+/// The matter of a frame for Tapline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// The addresses of neighbours: ARP and neighbour discovery.
+    Neighbour,
+    /// Everything else: pings, answers to pings, ICMP errors.
+    Ping,
 }
 
 impl Returns {

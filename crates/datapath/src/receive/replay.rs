@@ -27,7 +27,7 @@ use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::queue::Moved;
-use tapline_packet::burst::MAX_BURST;
+use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
@@ -549,7 +549,7 @@ impl Replay {
         let next = Some(self.taken + due).filter(|&next| next < waiting.len());
         self.is_behind = next.is_none_or(|next| waiting.time_ns(next).wrapping_add(shift_ns) <= due_ns);
         let moved = burst.copy_of(&self.pool, &frames);
-        (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
+        (stamps.quality, stamps.degraded) = (ClockQuality::Free, Selection::NONE);
         stamps.ns[..moved.packets].iter_mut().for_each(|ns| *ns = self.timeline.place(*ns));
         if let Some(last) = moved.packets.checked_sub(1) {
             self.pace.give(stamps.ns[last]);

@@ -670,6 +670,7 @@ impl Worker {
                 &mut buffers.burst,
                 &mut buffers.linear,
                 is_stamped.then_some(&mut buffers.stamps),
+                intake.local_frames.as_deref(),
             );
         }
         (all, is_stamped)
@@ -718,7 +719,12 @@ impl Worker {
                 buffers.flows.take_outer(endpoint.outer());
             }
             if let Some(local_frames) = &intake.local_frames {
-                own = local_frames.punt(&frames, &self.counters.ports[intake.port]);
+                let port = &self.counters.ports[intake.port];
+                // the end of tunnels has offered what came in none
+                own = match intake.endpoint {
+                    Some(_) => local_frames.take_heartbeats(&frames, port),
+                    None => local_frames.punt(&frames, port),
+                };
                 all -= own;
             }
         }
@@ -731,7 +737,7 @@ impl Worker {
             buffers.burst.lens(&mut buffers.lens);
         }
         // until a clock is fitted, its times are no ones to go by
-        let are_own = input.needs_time && intake.has_times() && !buffers.stamps.degraded;
+        let are_own = input.needs_time && intake.has_times() && !(all - buffers.stamps.degraded).is_empty();
         let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
         let times = if are_own { Times::each(&buffers.stamps.ns) } else { Times::one(&polled_ns) };
         if input.notes_time && !all.is_empty() {

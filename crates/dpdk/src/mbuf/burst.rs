@@ -206,6 +206,15 @@ impl MbufBurst {
         }
     }
 
+    /// Says of the selected packets, and of no others, that they have a receive time.
+    pub fn mark_stamped(&mut self, place: RxStamp, stamped: Selection) {
+        for (index, &mbuf) in self.mbufs[..self.count].iter().enumerate() {
+            // SAFETY: the burst owns the mbuf alone until it is shared; the offset is that of `ol_flags` (shim.h).
+            let flags = unsafe { &mut *field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS) };
+            *flags = if stamped.contains(index) { *flags | place.flag } else { *flags & !place.flag };
+        }
+    }
+
     /// Writes what the driver says of each packet's receive time, in its own unit; gives the packets that it says something of.
     #[inline]
     pub fn raw_stamps(&self, place: RxStamp, stamps: &mut [u64; MAX_BURST]) -> Selection {

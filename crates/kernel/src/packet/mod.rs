@@ -34,6 +34,8 @@ pub struct RingSpec {
     pub takes_outgoing: bool,
     /// Frames for any address are received.
     pub is_promiscuous: bool,
+    /// Frames for all groups are received, too.
+    pub wants_groups: bool,
     /// The NIC's own times are asked for: it must be told to stamp every frame.
     pub wants_nic_times: bool,
 }
@@ -76,7 +78,10 @@ pub fn open_rings(interface: Index, spec: &RingSpec) -> Result<Vec<Ring>, Failur
         }
         bind(socket, interface, libc::ETH_P_ALL)?;
         if spec.is_promiscuous {
-            receive_all_addresses(socket, interface)?;
+            receive_more(socket, interface, libc::PACKET_MR_PROMISC)?;
+        }
+        if spec.wants_groups {
+            receive_more(socket, interface, libc::PACKET_MR_ALLMULTI)?;
         }
         rings.push(ring);
     }
@@ -129,11 +134,12 @@ fn bind(socket: BorrowedFd<'_>, interface: Index, protocol: libc::c_int) -> Resu
     if result == 0 { Ok(()) } else { Err(Failure::of("bind", io::Error::last_os_error())) }
 }
 
-/// Lets an interface receive frames for any address, for as long as the socket is open.
-fn receive_all_addresses(socket: BorrowedFd<'_>, interface: Index) -> Result<(), Failure> {
+/// Lets an interface receive frames for any address (`PACKET_MR_PROMISC`) or any group (`PACKET_MR_ALLMULTI`), for as long as the
+/// socket is open.
+fn receive_more(socket: BorrowedFd<'_>, interface: Index, what: libc::c_int) -> Result<(), Failure> {
     let request = libc::packet_mreq {
         mr_ifindex: interface.number(),
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_type: what as libc::c_ushort,
         mr_alen: 0,
         mr_address: [0; 8],
     };
