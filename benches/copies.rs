@@ -242,7 +242,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
         live: &live,
         uses: &ById::default(),
     };
-    bench.maker.make(&mut view, &mut bench.copies);
+    bench.maker.make(&mut view, &mut bench.copies, &mut ());
     drop(frames);
     let alone = bench.maker.made[ToolId(0)].alone();
     let mut shared = burst.share([all, all - alone].into_iter());

@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["plan"],
     &["report"],
     &["broker"],
+    &["explain"],
     &["control"],
     &["cli"],
 ];

@@ -12,6 +12,8 @@ pub mod broker;
 pub mod cli;
 /// The owner of a running broker, and what it is asked.
 pub mod control;
+/// Says of each packet of a capture what a plan does with it, and why.
+pub mod explain;
 #[cfg(test)]
 mod floors;
 /// Machines that judge tools, next hops and workers: no clock, no thread, no device.

@@ -36,6 +36,8 @@ mod prepare;
 pub mod recorder;
 /// Names why a plan is not run.
 pub mod refusal;
+/// Sets up a worker whose ports are made up.
+pub mod rehearsal;
 /// Takes away what a plan has no more.
 pub mod retire;
 /// Sets up what a plan asks for.

@@ -11,6 +11,8 @@ pub mod check;
 pub mod ctl;
 /// Lines that are typed at a terminal.
 mod editor;
+/// `tapline explain`.
+pub mod explain;
 /// `tapline filter`.
 pub mod filter;
 /// `tapline graph`.
@@ -81,7 +83,19 @@ fn load(
     waits: impl FnMut(),
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
-    plan_of(move |surroundings| lang::load(&path, &sets, &*surroundings.files), outputs, signals, waits)
+    let read = move |surroundings: &Surroundings| lang::load(&path, &sets, &*surroundings.files);
+    plan_of(read, outputs, signals, waits, Surroundings::system)
+}
+
+/// As [`load`], in these surroundings, for a command that writes nothing by flags.
+fn load_in(
+    source: &SourceArgs,
+    signals: &Signals,
+    surroundings: fn() -> Surroundings,
+) -> Result<(Parsed, Plan), Status> {
+    let (path, sets) = (source.file.clone(), source.sets.clone());
+    let read = move |surroundings: &Surroundings| lang::load(&path, &sets, &*surroundings.files);
+    plan_of(read, Vec::new(), signals, || (), surroundings)
 }
 
 /// Plans a text of the history as [`load`] plans a file.
@@ -93,7 +107,8 @@ fn load_text(
 ) -> Result<(Parsed, Plan), Status> {
     let version = Arc::clone(version);
     let name = format!("plan {}", version.id);
-    plan_of(move |_| lang::parse_text(&name, &version.text, &[]), outputs, signals, waits)
+    let read = move |_: &Surroundings| lang::parse_text(&name, &version.text, &[]);
+    plan_of(read, outputs, signals, waits, Surroundings::system)
 }
 
 fn plan_of(
@@ -101,9 +116,10 @@ fn plan_of(
     outputs: Vec<(&'static str, PathBuf)>,
     signals: &Signals,
     mut waits: impl FnMut(),
+    surroundings: fn() -> Surroundings,
 ) -> Result<(Parsed, Plan), Status> {
     let work = Work::begin(move |progress| {
-        let surroundings = Surroundings::system();
+        let surroundings = surroundings();
         let mut parsed = Parsed { outputs, ..read(&surroundings) };
         let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)

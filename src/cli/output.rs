@@ -122,6 +122,20 @@ pub fn print(text: impl Display) {
     }
 }
 
+/// Writes a result of which whoever reads it may have seen enough. Returns whether more of it is wanted: not where the reader is gone, and
+/// not where it cannot be written, which is told.
+pub fn offer(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            lose_result(&error);
+            false
+        }
+    }
+}
+
 fn lose_result(why: &dyn Display) {
     if !IS_RESULT_LOST.swap(true, Ordering::Relaxed) {
         tell_line(format_args!("error: standard output cannot be written: {why}"));

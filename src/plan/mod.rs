@@ -38,6 +38,7 @@ pub mod surroundings;
 pub mod value;
 
 pub use compact::compact;
+pub use resolve::origin;
 pub use run::{Run, RunOptions};
 pub use surroundings::Surroundings;
 pub use value::Plan;

@@ -9,9 +9,11 @@ mod cli;
 mod copies;
 /// Queues, classes, rates, pools and latency of tools, and wires.
 mod egress;
+/// What is said of packets and why, beside runs, tcpdump and tshark.
+mod explain;
 /// Clocks that are set, lcores that hang, memif readers that die, stages that panic.
 mod faults;
-/// The page of the guide that needs no root.
+/// The pages of the guide that need no root.
 mod guide;
 /// Stages on lcores of their own.
 mod lcores;

@@ -16,7 +16,7 @@ use tapline_filter::{Engine, Filters, Program, SplitFilters};
 use tapline_packet::burst::{Known, MAX_BURST, Selection, Touched};
 use tapline_packet::frame::{Frame, SplitFrame};
 use tapline_packet::headers::layer::LayerSet;
-use tapline_packet::layers::Depth;
+use tapline_packet::layers::{Depth, Layers};
 
 /// The conditions of one rule, which must all hold.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -303,6 +303,17 @@ fn hand_out(rows: &[u32], matches: &mut Matches) {
     }
 }
 
+/// The packets `among` those given for which a term holds, or for whose ended tunnel it does; `outer` are those tunnels.
+pub fn select_term(
+    term: &Term,
+    frames: &[Frame<'_>],
+    layers: Known<'_, Layers>,
+    outer: Known<'_, OuterId>,
+    among: Selection,
+) -> Selection {
+    term.select(frames, layers, among) | ended(term, outer, among)
+}
+
 /// The packets `among` those given for whose ended tunnel the term holds.
 fn ended(term: &Term, outer: Known<'_, OuterId>, among: Selection) -> Selection {
     let holds = |outer: &OuterId| match term {
@@ -353,7 +364,7 @@ fn classify_further(
             selected = vlans.select(frames, selected);
         }
         for term in &composite.terms {
-            selected = term.select(frames, layers, selected) | ended(term, outer, selected);
+            selected = select_term(term, frames, layers, outer, selected);
         }
         matches.add(composite.step, selected);
     }

@@ -28,6 +28,8 @@ pub mod receive;
 pub mod route;
 /// A plan in force, and another that takes its place.
 pub mod swap;
+/// Hears what is decided of packets.
+pub mod witness;
 /// All that workers are told.
 pub mod work_plan;
 /// One thread's way through all that, turn by turn.

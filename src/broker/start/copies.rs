@@ -94,39 +94,77 @@ pub(in crate::broker) fn makers(
         copy_resources.sequences = sequences(plan);
     }
     let maker = || {
-        let tools = plan.tools.entries().zip(&copy_resources.sequences).map(|((id, tool), sequence)| {
-            if !plan.makes_copies_for(id) {
-                return None;
-            }
-            let port = match tool.output {
-                Output::Port(port) => Some(&ports[port]),
-                Output::Capture | Output::Discard => None,
-            };
-            let mut transport = tool.copy.transport.clone();
-            transport.set_source(MacAddress(port.and_then(Device::mac).unwrap_or_default()));
-            let offload = port
-                .and_then(Device::ethdev)
-                .filter(|port| port.info().udp_checksum_tx)
-                .and_then(|_| transport.leave_udp_checksum());
-            Some(ToolMaker {
-                offload: offload.map(|lens| Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6)),
-                edits: tool.copy.edits,
-                timestamp: tool.copy.timestamp,
-                transport,
-                room: tool.copy.room,
-                hash: tool.copy.hash,
-                sequence: Arc::clone(sequence),
-                sends_chains: port.and_then(Device::ethdev).is_none_or(|port| port.info().multi_segment_tx),
-                is_capture: tool.output == Output::Capture,
-            })
-        });
         let pools = CopyPools {
             ports: of_ports.as_ref().map(|pool| CopyPool::new(Arc::clone(pool))),
             captures: of_captures.as_ref().map(|pool| CopyPool::with_stock(Arc::clone(pool), in_hand)),
         };
-        Maker::new(&plan.work, pools, tools.collect())
+        Maker::new(
+            &plan.work,
+            pools,
+            tool_makers(plan, &copy_resources.sequences, |port| Some(&ports[port])),
+        )
     };
     Ok(lcores.iter().map(|_| Some(maker())).collect())
+}
+
+/// The means of a worker whose tools' ports are not there: `mbufs` for copies to ports, and as many for those to captures. `None` where the
+/// plan makes no copies.
+///
+/// # Errors
+/// If there is no memory for them.
+pub(in crate::broker) fn maker_without_ports(
+    eal: &Eal,
+    plan: &Plan,
+    mbufs: u32,
+) -> Result<Option<Maker>, Error> {
+    let makes = |is_capture: bool| {
+        let is_to = |tool: &ToolPlan| (tool.output == Output::Capture) == is_capture;
+        plan.tools.entries().any(|(id, tool)| plan.makes_copies_for(id) && is_to(tool))
+    };
+    if !makes(false) && !makes(true) {
+        return Ok(None);
+    }
+    let pool = |name: &str, is_capture: bool| -> Result<Option<CopyPool>, Error> {
+        let pool = makes(is_capture).then(|| Mempool::create(eal, name, mbufs, None)).transpose()?;
+        Ok(pool.map(CopyPool::new))
+    };
+    let pools = CopyPools { ports: pool("copies", false)?, captures: pool("captured-copies", true)? };
+    Ok(Some(Maker::new(&plan.work, pools, tool_makers(plan, &sequences(plan), |_| None))))
+}
+
+/// The means to make the copies of each tool, or `None` for those whose copies are the packets themselves. `device` gives a port's.
+fn tool_makers<'a>(
+    plan: &Plan,
+    sequences: &ById<ToolId, Arc<Sequence>>,
+    device: impl Fn(PortId) -> Option<&'a Device>,
+) -> ById<ToolId, Option<ToolMaker>> {
+    let tools = plan.tools.entries().zip(sequences).map(|((id, tool), sequence)| {
+        if !plan.makes_copies_for(id) {
+            return None;
+        }
+        let port = match tool.output {
+            Output::Port(port) => device(port),
+            Output::Capture | Output::Discard => None,
+        };
+        let mut transport = tool.copy.transport.clone();
+        transport.set_source(MacAddress(port.and_then(Device::mac).unwrap_or_default()));
+        let offload = port
+            .and_then(Device::ethdev)
+            .filter(|port| port.info().udp_checksum_tx)
+            .and_then(|_| transport.leave_udp_checksum());
+        Some(ToolMaker {
+            offload: offload.map(|lens| Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6)),
+            edits: tool.copy.edits,
+            timestamp: tool.copy.timestamp,
+            transport,
+            room: tool.copy.room,
+            hash: tool.copy.hash,
+            sequence: Arc::clone(sequence),
+            sends_chains: port.and_then(Device::ethdev).is_none_or(|port| port.info().multi_segment_tx),
+            is_capture: tool.output == Output::Capture,
+        })
+    });
+    tools.collect()
 }
 
 /// Makes the numbers of what each tool sends. Tools of one session share them.

@@ -17,6 +17,8 @@ mod gather;
 mod group;
 /// Looking names up.
 mod names;
+/// Places in the text that rules and tools come from.
+pub mod origin;
 /// Ports.
 mod port;
 /// Heartbeats and echoes.

@@ -31,6 +31,7 @@ use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
+use crate::witness::Witness;
 use crate::work_plan::WorkPlan;
 use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::copy::{
@@ -193,7 +194,7 @@ impl Maker {
 
     /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
     #[inline]
-    pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
+    pub fn make<W: Witness>(&mut self, view: &mut BurstView<'_>, copies: &mut Copies, witness: &mut W) {
         for index in self.tools.ids() {
             let selection = copies.egresses[index.egress()];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
@@ -207,6 +208,7 @@ impl Maker {
                 let made = self.make_for(index, wanted, view, copies);
                 let lost = wanted - made;
                 if !lost.is_empty() {
+                    witness.unmade(index, lost);
                     view.counters.egresses[index.egress()].requested.add(u64::from(lost.count()));
                     copies.take_back(index, lost);
                 }

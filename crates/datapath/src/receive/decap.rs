@@ -179,7 +179,10 @@ impl Endpoint {
 }
 
 /// The frame inside by the first tunnel that it is of; else the refusal that says most.
-fn recognise(terminators: &[Terminator], bytes: &[u8]) -> Result<Inner, Refusal> {
+///
+/// # Errors
+/// It is in none of these tunnels.
+pub fn recognise(terminators: &[Terminator], bytes: &[u8]) -> Result<Inner, Refusal> {
     let mut refusal = Refusal::OtherTraffic;
     for terminator in terminators {
         match terminator.recognise(bytes) {

@@ -62,7 +62,8 @@ impl RingTimes {
         (stamps.quality, stamps.degraded) = (self.clock.read(), burst.all() - sound);
     }
 
-    fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
+    /// Writes the times of a burst that goes into a ring.
+    pub fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
         burst.write_stamps(self.place, &stamps.ns);
         burst.mark_stamped(self.place, burst.all() - stamps.degraded);
         self.clock.write(stamps.quality);

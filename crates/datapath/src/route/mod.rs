@@ -23,6 +23,7 @@ use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, ToolId};
 use super::swap::published::Live;
 use super::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
+use crate::witness::{Decision, Witness};
 use tapline_api::words::{Class, DedupAction, Disposition, DropReason, Unread};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -202,22 +203,24 @@ pub struct RuleState {
 }
 
 /// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
+/// `witness` is told what is decided.
 #[inline]
-pub fn route(
+pub fn route<W: Witness>(
     input: &InputPlan,
     matches: &mut Matches,
     view: &mut BurstView<'_>,
     states: &mut ById<RuleId, RuleState>,
     copies: &mut Copies,
+    witness: &mut W,
 ) {
     copies.begin(input, view.all, view.live, view.counters);
     if input.anonymizes {
         copies.unread_at = unread(view);
     }
     let mut open = view.all;
-    matches.drain(|step, selection| {
+    matches.drain(|place, selection| {
         fault::panics("rule");
-        let step = &input.steps[step];
+        let step = &input.steps[place];
         let mut matched = selection & open;
         if matched.is_empty() || step.is_scheduled && !view.live.rules_on[step.rule] {
             return;
@@ -225,6 +228,7 @@ pub fn route(
         let RuleState { dedup, sampler, limit } = &mut states[step.rule];
         let limit = limit.as_deref().filter(|_| step.is_limited);
         if limit.is_some_and(|limit| limit.remaining() == 0) {
+            witness.limited(place, matched);
             return;
         }
         let rule = &view.counters.rules[step.rule];
@@ -234,11 +238,14 @@ pub fn route(
             && let Some(dedup) = dedup
         {
             kept = compare(compared, dedup, kept, view, copies, rule);
+            witness.compared(place, (matched - kept) | copies.marked);
         }
         if step.is_sampled
             && let Some(sampler) = sampler
         {
-            let sampled = sample(step.sample_hash, sampler, kept, view);
+            witness.samples(place, sampler, kept);
+            let sampled = sample(step.sample_hash, sampler, kept, view, witness);
+            witness.sampled(place, sampled);
             sampler.report(&rule.sampler);
             let passed_over = kept - sampled;
             rule.sampled_out.add(u64::from(passed_over.count()));
@@ -249,8 +256,10 @@ pub fn route(
             // what is beyond the limit passes a rule that is off
             let allowed = limit.take(kept);
             matched -= kept - allowed;
+            witness.limited(place, kept - allowed);
             kept = allowed;
         }
+        witness.decided(place, &Decision { matched, kept });
         rule.matched.add(u64::from(matched.count()));
         match step.verdict {
             Verdict::Drop => {
@@ -258,17 +267,17 @@ pub fn route(
                 open -= kept;
             }
             Verdict::Final => {
-                deliver(step, kept, view, copies);
+                deliver(step, kept, view, copies, witness);
                 open -= matched;
             }
-            Verdict::Continue => deliver(step, kept, view, copies),
+            Verdict::Continue => deliver(step, kept, view, copies, witness),
         }
     });
     if copies.is_any_withheld {
-        withhold(copies, view.counters);
+        withhold(copies, view.counters, witness);
     }
     if copies.is_any_unread {
-        drop_unread(copies, view.counters);
+        drop_unread(copies, view.counters, witness);
     }
 }
 
@@ -318,20 +327,28 @@ fn compare(
 
 /// Gives those of `kept` that the rule's sampler keeps.
 #[inline(always)]
-fn sample(
+fn sample<W: Witness>(
     hash: Option<HashId>,
     sampler: &mut Sampler,
     kept: Selection,
     view: &mut BurstView<'_>,
+    witness: &mut W,
 ) -> Selection {
     let hashes = hash.and_then(|hash| view.flows.hashes(hash, kept, view.frames).all_of(kept));
     let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
+    witness.hashed(hashes);
     sampler.sample(kept, &SampleInputs { hashes, lens: view.lens, times: view.times })
 }
 
 /// Adds copies of `kept` for the rule's tools and groups.
 #[inline]
-fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
+fn deliver<W: Witness>(
+    step: &Step,
+    kept: Selection,
+    view: &mut BurstView<'_>,
+    copies: &mut Copies,
+    witness: &mut W,
+) {
     copies.delivered |= kept;
     for target in &step.targets {
         match *target {
@@ -342,19 +359,20 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
-            Target::Group(id) => deliver_to_group(id, step, kept, view, copies),
+            Target::Group(id) => deliver_to_group(id, step, kept, view, copies, witness),
         }
     }
 }
 
 /// Adds copies of `kept` for the tools that a group gives them.
 #[inline(always)]
-fn deliver_to_group(
+fn deliver_to_group<W: Witness>(
     id: GroupId,
     step: &Step,
     kept: Selection,
     view: &mut BurstView<'_>,
     copies: &mut Copies,
+    witness: &mut W,
 ) {
     let group = &view.plan.groups[id];
     let table = view.live.tables[id].open();
@@ -382,6 +400,7 @@ fn deliver_to_group(
         let (bucket, bit) = table.place(hash);
         sketch.note(bucket, bit);
         let slot = table.slot(bucket);
+        witness.placed(id, index, hash, bucket, slot);
         if let Some(member) = slot.member() {
             assigned += 1;
             return Some(members[member]);
@@ -415,11 +434,12 @@ fn deliver_to_group(
 
 /// Drops the copies that were to be anonymised and cannot be read.
 #[cold]
-fn drop_unread(copies: &mut Copies, counters: &WorkerCounters) {
+fn drop_unread<W: Witness>(copies: &mut Copies, counters: &WorkerCounters, witness: &mut W) {
     for tool in copies.unread.ids() {
         let unread = std::mem::replace(&mut copies.unread[tool], Selection::NONE);
         if !unread.is_empty() {
             counters.egresses[tool.egress()].end_early(DropReason::Unread, u64::from(unread.count()));
+            witness.dropped(tool, DropReason::Unread, unread);
             copies.take_back(tool, unread);
         }
     }
@@ -428,12 +448,13 @@ fn drop_unread(copies: &mut Copies, counters: &WorkerCounters) {
 
 /// Counts what tools that are not up would have got. A copy that a group gives a draining tool is not withheld.
 #[cold]
-fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
+fn withhold<W: Witness>(copies: &mut Copies, counters: &WorkerCounters, witness: &mut W) {
     for (tool, withheld) in copies.withheld.entries_mut() {
         let id = tool.egress();
-        let count = u64::from((*withheld - copies.egresses[id]).count());
-        if count > 0 {
-            counters.egresses[id].end_early(DropReason::Down, count);
+        let down = *withheld - copies.egresses[id];
+        if !down.is_empty() {
+            witness.dropped(tool, DropReason::Down, down);
+            counters.egresses[id].end_early(DropReason::Down, u64::from(down.count()));
         }
         *withheld = Selection::NONE;
     }
@@ -458,7 +479,7 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
 /// Counts one disposition for each packet of the burst. A packet that several fit is, in this order, delivered, excluded, sampled
 /// out, duplicate; what no rule took is unmatched.
 #[inline]
-pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
+pub fn settle<W: Witness>(copies: &Copies, all: Selection, counters: &WorkerCounters, witness: &mut W) {
     fault::panics("settle");
     let mut rest = all;
     for (disposition, selection) in [
@@ -470,6 +491,7 @@ pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
     ] {
         let settled = rest & selection;
         if !settled.is_empty() {
+            witness.settled(disposition, settled);
             counters.settle(disposition, u64::from(settled.count()));
             rest -= settled;
         }

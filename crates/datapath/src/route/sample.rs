@@ -170,6 +170,20 @@ impl Sampler {
         }
     }
 
+    /// Gives what the next packets are judged by.
+    pub fn draw(&self) -> Draw {
+        match self {
+            Sampler::Systematic(systematic) => {
+                Draw::Systematic { one_in: systematic.one_in, skip: systematic.skip }
+            }
+            Sampler::Random(random) => Draw::Random { one_in: random.one_in },
+            Sampler::Flow(share) => Draw::Flow { seed: share.seed, limit: share.limit },
+            Sampler::First(_) => Draw::First,
+            Sampler::Rate(rate) => Draw::Rate { seed: rate.flows.seed, limit: rate.flows.limit },
+            Sampler::Every(every) => Draw::Every { period_ns: every.period_ns, length_ns: every.length_ns },
+        }
+    }
+
     /// Leaves in the worker's counters what changes from burst to burst.
     #[inline]
     pub fn report(&self, counters: &SamplerCounters) {
@@ -185,6 +199,34 @@ impl Sampler {
             Sampler::Systematic(_) | Sampler::Random(_) | Sampler::Flow(_) | Sampler::Every(_) => {}
         }
     }
+}
+
+/// The state of a sampler in front of a burst.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Draw {
+    /// So many packets are skipped before the next one is kept.
+    Systematic {
+        one_in: u32,
+        skip: u32,
+    },
+    Random {
+        one_in: u32,
+    },
+    /// Flows whose hash, mixed with the seed, is at most `limit` are kept.
+    Flow {
+        seed: u64,
+        limit: u64,
+    },
+    First,
+    /// As of `Flow`; the limit follows the budget.
+    Rate {
+        seed: u64,
+        limit: u64,
+    },
+    Every {
+        period_ns: u64,
+        length_ns: u64,
+    },
 }
 
 /// Keeps one packet, skips `one_in - 1`, and so on over all bursts.

@@ -7,11 +7,11 @@
 //! | poll | `turn` | `receive::receive` | `RxQueue::receive` |
 //! | choose one of three ways: straight, judged, spread | `turn` | `carry` | |
 //! | straight, where no stage has to look at packets (`work_plan::Straight`) | `carry` | `route::settle_straight`, `egress::egress_straight` | `TxQueue::send` |
-//! | judged: stamps, ends of tunnels | `judge` | `admit` | times, and the packets that are left |
-//! | judged: which rules match | `judge` | `classify::classify` | `Matches` |
-//! | judged: which tools get which packets | `judge` | `route::route`, which samples and balances | `Copies` |
-//! | judged: copies that differ from the packet | `judge` | `copies::build::Maker::make`, which edits, stamps and encapsulates | `Made` |
-//! | judged: what became of each packet | `judge` | `route::settle` | a disposition |
+//! | judged: stamps, ends of tunnels | `decide` | `admit` | times, and the packets that are left |
+//! | judged: which rules match | `decide` | `classify::classify` | `Matches` |
+//! | judged: which tools get which packets | `decide` | `route::route`, which samples and balances | `Copies` |
+//! | judged: copies that differ from the packet | `decide` | `copies::build::Maker::make`, which edits, stamps and encapsulates | `Made` |
+//! | judged: what became of each packet | `decide` | `route::settle` | a disposition |
 //! | judged: copies to their tools | `judge` | `egress::egress`, `Outlet::give` | `TxQueue::send`, or the tool's queue |
 //! | spread, where another lcore does the work | `carry` | `spread`, `receive::distribute` | a ring: that lcore polls it, and carries on |
 //! | send what waits in queues | `turn` | `egress::flush::flush`, `EgressQueue::transmit` | `TxQueue::send` |
@@ -20,6 +20,8 @@
 
 /// Accounts for a burst whose stage panicked.
 pub mod panics;
+/// A worker that is asked about one burst after another.
+pub mod rehearsed;
 
 use std::any::Any;
 use std::mem::swap;
@@ -48,7 +50,8 @@ use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
 use super::swap::plan_part::{Offer, PlanPart, StageBuffers, Swap};
 use super::swap::published::LiveView;
-use super::work_plan::{Idle, WorkPlan};
+use super::witness::Witness;
+use super::work_plan::{Idle, InputPlan, WorkPlan};
 use tapline_api::words::{Disposition, Stage};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::copy::Made;
@@ -677,6 +680,27 @@ impl Worker {
     // apart from `turn`, whose registers then are those of the straight way
     #[inline(never)]
     fn judge(&mut self, buffers: &mut TurnBuffers, at: usize, polled: Option<u64>) {
+        let is_stamped = self.decide(buffers, at, &mut ());
+        buffers.profile.enter(&self.counters.lcore, Stage::Egress);
+        let intake = &self.intakes[at];
+        let stamps = if is_stamped { &buffers.stamps } else { &Stamps::NONE };
+        let origin = Origin { port: intake.attachment, stamps };
+        let made = made_for(&self.plan.inputs[intake.port], &mut self.maker);
+        egress(
+            &mut self.outlets,
+            &buffers.copies,
+            made,
+            &mut buffers.burst,
+            origin,
+            polled,
+            &self.counters,
+        );
+    }
+
+    /// Decides what becomes of a burst's packets, and makes the copies that are not the packets themselves: all that comes before egress.
+    /// `witness` is told of it. Returns whether the packets have times.
+    #[inline(always)]
+    fn decide<W: Witness>(&mut self, buffers: &mut TurnBuffers, at: usize, witness: &mut W) -> bool {
         buffers.profile.enter(&self.counters.lcore, Stage::Classify);
         let (mut all, is_stamped) = self.admit(buffers, at);
         let intake = &mut self.intakes[at];
@@ -704,6 +728,7 @@ impl Worker {
                 all -= own;
             }
         }
+        witness.admitted(all);
         if !is_classified {
             classify(&input.classifier, all, &frames, &mut buffers.flows, &mut buffers.matches);
         }
@@ -734,31 +759,19 @@ impl Worker {
             live: self.live.get(),
             uses: &self.uses,
         };
-        route(input, &mut buffers.matches, &mut view, &mut self.states, &mut buffers.copies);
+        route(input, &mut buffers.matches, &mut view, &mut self.states, &mut buffers.copies, witness);
         let unparsed = view.flows.unparsed();
         if !unparsed.is_empty() && input.needs_frames && !is_classified {
             self.counters.ports[intake.port].unparsed.add(u64::from(unparsed.count()));
         }
-        let mut made: &mut [Made] = &mut [];
         if input.needs_copies
             && let Some(maker) = &mut self.maker
         {
-            maker.make(&mut view, &mut buffers.copies);
-            made = &mut maker.made;
+            maker.make(&mut view, &mut buffers.copies, witness);
         }
         drop(frames);
-        settle(&buffers.copies, buffers.burst.all() - own, &self.counters);
-        buffers.profile.enter(&self.counters.lcore, Stage::Egress);
-        let origin = Origin { port: intake.attachment, stamps };
-        egress(
-            &mut self.outlets,
-            &buffers.copies,
-            made,
-            &mut buffers.burst,
-            origin,
-            polled,
-            &self.counters,
-        );
+        settle(&buffers.copies, buffers.burst.all() - own, &self.counters, witness);
+        is_stamped
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Returns whether anything came.
@@ -774,7 +787,7 @@ impl Worker {
                 is_busy = true;
                 let origin = Origin { port: intake.attachment, stamps: &buffers.stamps };
                 buffers.copies.begin(input, buffers.burst.all(), self.live.get(), &self.counters);
-                settle(&buffers.copies, buffers.burst.all(), &self.counters);
+                settle(&buffers.copies, buffers.burst.all(), &self.counters, &mut ());
                 egress(
                     &mut self.outlets,
                     &buffers.copies,
@@ -849,6 +862,15 @@ impl Led {
     pub fn stop(mut self) -> Worker {
         self.worker.report_tunnels();
         self.worker
+    }
+}
+
+/// Gives the copies that were made of an input's packets, or nothing where none are.
+#[inline(always)]
+fn made_for<'a>(input: &InputPlan, maker: &'a mut Option<Maker>) -> &'a mut [Made] {
+    match maker {
+        Some(maker) if input.needs_copies => &mut maker.made,
+        _ => &mut [],
     }
 }
 

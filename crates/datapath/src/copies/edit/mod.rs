@@ -417,12 +417,29 @@ impl EditPlan {
         draft: &mut Draft<'_>,
         state: &mut EditState,
     ) -> Result<(), NeedsWhole> {
+        self.apply_shown(facts, draft, state, &mut |_, _| ())
+    }
+
+    /// As [`apply`](Self::apply); `show` is shown the draft behind each step that the plan has, with the step's word.
+    ///
+    /// # Errors
+    /// As of `apply`.
+    #[inline(always)]
+    pub fn apply_shown(
+        &self,
+        facts: &CopyFacts,
+        draft: &mut Draft<'_>,
+        state: &mut EditState,
+        show: &mut impl FnMut(&'static str, &Draft<'_>),
+    ) -> Result<(), NeedsWhole> {
         let edits = &self.edits;
         if !edits.strip.is_empty() {
             strip::strip(edits.strip, draft)?;
+            show("strip", draft);
         }
         if let Some(anonymizer) = &mut state.anonymizer {
             anonymizer.anonymize(draft)?;
+            show("anonymize", draft);
             if self.only_anonymizes {
                 return Ok(());
             }
@@ -430,8 +447,9 @@ impl EditPlan {
         if let Some(payload) = self.masks_behind_l4(draft) {
             for mask in &edits.masks {
                 mask_from(mask, payload, draft)?;
+                show("mask", draft);
             }
-            self.change_link(facts, draft);
+            self.change_link(facts, draft, show);
             return Ok(());
         }
         let layers = match self.anchored {
@@ -443,6 +461,7 @@ impl EditPlan {
         };
         for mask in &edits.masks {
             apply_mask(mask, draft, layers)?;
+            show("mask", draft);
         }
         if edits.payload_drop || edits.slice.is_some() {
             // Anchors lie in the front, which `layers` saw to; a plain slice needs no more than the length.
@@ -454,21 +473,30 @@ impl EditPlan {
                 keep = keep.min(anchor(slice.after, draft.front(), layers) + usize::from(slice.keep));
             }
             draft.truncate(keep);
+            show(if edits.slice.is_some() { "slice" } else { "payload drop" }, draft);
         }
-        self.change_link(facts, draft);
+        self.change_link(facts, draft, show);
         Ok(())
     }
 
     /// The last steps: rewrite, tag and mark.
     #[inline(always)]
-    fn change_link(&self, facts: &CopyFacts, draft: &mut Draft<'_>) {
+    fn change_link(
+        &self,
+        facts: &CopyFacts,
+        draft: &mut Draft<'_>,
+        show: &mut impl FnMut(&'static str, &Draft<'_>),
+    ) {
         if draft.front().len() >= LINK_HEADER_LEN {
             rewrite(&self.edits.rewrite, draft.front_mut());
+            show("rewrite", draft);
             if let Some(tag) = self.edits.tag {
                 push_tag(tag, facts, draft);
+                show("tag", draft);
             }
             if let Some(vlan) = self.edits.mark {
                 push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, label: None }, facts, draft);
+                show("mark", draft);
             }
         }
     }
