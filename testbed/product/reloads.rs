@@ -212,8 +212,8 @@ fn random_reloads(what: &str, head: &str) {
     let seed = number_of("TAPLINE_RELOADS_SEED", 20_261_130);
     println!("{count} reloads with seed {seed}");
     let lab = Lab::new();
-    // a second of packets each, and half a second for each reload
-    let loops = count / 2 + 2;
+    // a second of packets each, and a tenth of a second for each reload
+    let loops = count / 10 + 10;
     let once = datagrams(&lab, "in.pcap", 2_000);
     let spare = if head.contains("lcores") { SPARE } else { SPARE_FOR_WIRES };
     let first = fixed(head, loops, "to z", "32") + spare;
