@@ -15,8 +15,8 @@ RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest 
 	cargo test --no-fail-fast)
 
 # One after the other, with what they print; nothing ends those that take long.
-RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --profile soak --test soak --test offline,\
-	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1)
+RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --profile soak --test soak --test offline --test product,\
+	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1 && cargo test --test product reloads:: -- --nocapture --test-threads 1)
 MINUTES ?= 30
 
 # deny.toml, where the program that reads it is: building cargo-deny takes longer than all of the lints.
@@ -49,7 +49,7 @@ test: packages
 
 soak: packages
 	@testbed/packages test
-	export TAPLINE_MINUTES=$(MINUTES) && $(RUN_SOAK)
+	export TAPLINE_MINUTES=$(MINUTES) TAPLINE_RELOADS=500 && $(RUN_SOAK)
 
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock

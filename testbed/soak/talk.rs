@@ -150,6 +150,7 @@ fn talk(socket: &Path, number: u64, seed: u64, until: Instant, answers: &AtomicU
                     "{}\n",
                 ]);
                 let _ = client.stream.get_mut().write_all(words.as_bytes());
+                std::thread::sleep(Duration::from_millis(50));
                 client = Client::of(socket).expect("a broker that listens");
             }
             98 => {

@@ -65,6 +65,9 @@ impl Tcpdump {
                 "far",
                 "-U",
                 "--immediate-mode",
+                // a slot of its ring is as long as that: with the default of 256 KiB few frames fit at once
+                "-s",
+                "2000",
                 "-Z",
                 "root",
                 "-w",
@@ -78,12 +81,13 @@ impl Tcpdump {
         Self { child, file }
     }
 
-    /// Ends it when nothing more comes; what it captured.
+    /// Ends it when nothing more has come for a while, since it may have to wait for its CPU; what it captured.
     fn stop(mut self) -> PathBuf {
         let len = || self.file.metadata().map_or(0, |metadata| metadata.len());
-        let mut before = 0;
-        while std::mem::replace(&mut before, len()) < len() {
-            std::thread::sleep(Duration::from_millis(300));
+        let (mut before, mut same) = (0, 0);
+        while same < 5 {
+            std::thread::sleep(Duration::from_millis(400));
+            same = if std::mem::replace(&mut before, len()) == before { same + 1 } else { 0 };
         }
         let _ = Command::new("kill").args(["-s", "INT", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
