@@ -1,6 +1,6 @@
 //! Explain: what a plan does with each packet of a capture, and why.
 //!
-//! Packets go through the worker of a [`Rehearsal`], which is the data path's own code; a witness takes notes. Nothing is decided here: the
+//! Packets go through the worker of a `Rehearsal`, which is the data path's own code; a witness takes notes. Nothing is decided here: the
 //! notes are put in words, edits are carried out once more to show their bytes, and conditions are asked one by one.
 
 /// The answer about one packet.

@@ -1,7 +1,7 @@
 //! The picture of a plan: ports, ends of tunnels, rules, groups, edits and tools as boxes, and the ways of packets between them.
 //!
 //! Reads a plan and nothing else. Columns are given by what a box is, `layout` places the boxes, `numbers` writes the counts of a
-//! snapshot to them; `svg`, `text` and [`Graph::json`] say the same graph. Ids follow from the names of objects, so that a page that
+//! snapshot to them; `svg`, `text` and `Graph::json` say the same graph. Ids follow from the names of objects, so that a page that
 //! shows one graph may put live counts into it.
 
 /// Picks the rules that share a box.
