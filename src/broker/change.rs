@@ -45,7 +45,7 @@ impl Broker {
     /// If the plan needs what cannot be set up beside the running one, or the change before is not over; the running plan goes on
     /// then, and nothing is left of what was set up.
     pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
-        let opening = self.reopened(&plan);
+        let opening = self.opening(&plan, &[]);
         self.change_ports(plan, Anew { opening, ..Anew::default() })
     }
 
@@ -54,9 +54,7 @@ impl Broker {
     /// # Errors
     /// As of [`change`](Self::change).
     pub fn open_ports(&mut self, plan: Arc<Plan>, ports: &[String]) -> Result<(), Error> {
-        let is_there = |name: &&String| plan.ports.iter().any(|port| port.name == **name);
-        let mut opening: Vec<String> = ports.iter().filter(is_there).cloned().collect();
-        opening.extend(self.reopened(&plan).into_iter().filter(|name| !ports.contains(name)));
+        let opening = self.opening(&plan, ports);
         self.change_ports(plan, Anew { opening, ..Anew::default() })
     }
 
@@ -83,6 +81,19 @@ impl Broker {
     /// The names of ports that have no device.
     pub fn closed_ports(&self) -> impl Iterator<Item = &str> {
         self.machine.ports.iter().filter(|device| device.closed().is_some()).map(Device::name)
+    }
+
+    /// Returns the ports of both plans that get a device: `closed`, those whose device is another one, and those without one that are
+    /// tried again.
+    pub(super) fn opening(&self, plan: &Plan, closed: &[String]) -> Vec<String> {
+        let is_there = |name: &&String| plan.ports.iter().any(|port| port.name == **name);
+        let mut opening: Vec<String> = closed.iter().filter(is_there).cloned().collect();
+        for name in self.reopened(plan).into_iter().chain(diff::ports_beside(&self.plan, plan)) {
+            if !opening.contains(&name) {
+                opening.push(name);
+            }
+        }
+        opening
     }
 
     /// The ports without a device that a plan has otherwise than the one before: it is tried again to set them up.

@@ -186,8 +186,8 @@ impl Broker {
     /// # Errors
     /// The first thing that stands against setting up `ports`, which run, as `plan` has them, as far as it is seen beforehand.
     pub(super) fn check_interruption(&self, plan: &Arc<Plan>, ports: &[String]) -> Result<(), Error> {
-        self.check_taken_up(plan, ports)?;
-        let anew = Anew { closing: Vec::new(), opening: ports.to_vec() };
+        let anew = Anew { closing: Vec::new(), opening: self.opening(plan, ports) };
+        self.check_taken_up(plan, &anew.opening)?;
         let kept = Kept::of(&self.plan, plan, &anew);
         let run = Run { plan, options: &self.options };
         self.fixed.after(run, &kept.devices).check(run, self.working())?;

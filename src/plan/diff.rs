@@ -117,7 +117,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     let mut changes = settings_changes(&old.settings, settings);
     let named = |port: &PortPlan| port.name.clone();
     compare(&mut changes, old.ports.iter(), ports.iter(), named, Subject::Port, &|pair| match pair {
-        Pair::Both(old, new) => port_change(old, new),
+        Pair::Both(old, new) => port_change(old, new, both.need_of_port(old, new)),
         Pair::Added(_) | Pair::Removed => Parts::all(Needs::Swap),
     });
     let named = |tool: &ToolPlan| tool.name.clone();
@@ -206,6 +206,7 @@ pub enum About {
 /// Returns the ports that run and that some of the changes of `old` to `new` interrupt, each with the first change that does.
 pub fn interrupted(old: &Plan, new: &Plan, changes: &[Change]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
+    let beside = ports_beside(old, new);
     for change in changes.iter().filter(|change| change.needs == Needs::PortInterrupted) {
         let ports: Vec<&str> = match &change.subject {
             Subject::Port(name) => vec![name],
@@ -227,7 +228,9 @@ pub fn interrupted(old: &Plan, new: &Plan, changes: &[Change]) -> Vec<(String, S
             | Subject::Rule(_)
             | Subject::Access(_) => Vec::new(),
         };
-        let runs = |name: &&str| old.ports.iter().any(|port| port.name == **name);
+        let runs = |name: &&str| {
+            old.ports.iter().any(|port| port.name == **name) && !beside.iter().any(|port| port == *name)
+        };
         for port in ports.into_iter().filter(runs) {
             if !found.iter().any(|(name, _)| name == port) {
                 found.push((port.to_owned(), change.to_string()));
@@ -417,7 +420,8 @@ fn grant_change(old: &GrantPlan, new: &GrantPlan) -> Parts {
         .judge("peek", *has_peek == old.has_peek, Needs::Nothing)
 }
 
-fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
+/// `interrupted` is the need of what a port is told when it is set up.
+fn port_change(old: &PortPlan, new: &PortPlan, interrupted: Needs) -> Parts {
     let PortPlan {
         name: _,
         devargs,
@@ -438,14 +442,13 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         // what others do with it
         uses: _,
     } = new;
-    let interrupted = Needs::PortInterrupted;
     let parts = match (&old.replay, replay, &old.iface, iface) {
         (None, None, None, None) => {
             Parts::none().judge_being("device", *devargs == old.devargs, interrupted)
         }
         // the words of a replay or an interface are those of its fields
-        (Some(old), Some(new), _, _) => replay_change(old, new),
-        (_, _, Some(old), Some(new)) => iface_change(old, new),
+        (Some(old), Some(new), _, _) => replay_change(old, new, interrupted),
+        (_, _, Some(old), Some(new)) => iface_change(old, new, interrupted),
         _ => Parts::none().judge_being("device", false, interrupted),
     };
     parts
@@ -466,10 +469,60 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("stop", *is_stopped == old.is_stopped, Needs::Swap)
 }
 
+/// Returns the name of a port's device, or the file that the port replays.
+fn device_word(port: &PortPlan) -> &str {
+    match &port.replay {
+        Some(replay) => &replay.path,
+        None => pci_word(port.devargs.device()),
+    }
+}
+
+/// Returns the name of a device without its bus, and without PCI domain 0, which DPDK takes for said.
+fn pci_word(device: &str) -> &str {
+    let device = device.strip_prefix("pci:").unwrap_or(device);
+    device.strip_prefix("0000:").unwrap_or(device)
+}
+
+/// Returns the things of the machine that a port does not share: its device, the interfaces of that, and the files and sockets that
+/// its arguments name but for those that are only read.
+fn held(port: &PortPlan) -> Vec<&str> {
+    if port.replay.is_some() {
+        return Vec::new();
+    }
+    let driver = port.devargs.driver();
+    let is_read = |name: &str| {
+        driver.is_some_and(|driver| driver.files.iter().any(|&(file, written)| file == name && !written))
+    };
+    let is_interface =
+        |name: &str| name == "iface" || driver.is_some_and(|driver| driver.interfaces.contains(&name));
+    let named = port.devargs.arguments().filter(|argument| {
+        is_interface(argument.name)
+            || driver.is_some_and(|driver| driver.files.contains(&(argument.name, true)))
+            || argument.value.contains('/') && !is_read(argument.name)
+    });
+    let device = port.iface.is_none().then(|| device_word(port));
+    device.into_iter().chain(named.map(|argument| argument.value)).collect()
+}
+
+/// Returns whether two ports would have something of the machine that cannot be shared.
+fn shares(one: &PortPlan, other: &PortPlan) -> bool {
+    let of_other = held(other);
+    held(one).iter().any(|thing| of_other.contains(thing))
+}
+
+/// Returns the names of ports of both plans that get another device, which is set up beside the one that they have.
+pub fn ports_beside(old: &Plan, new: &Plan) -> Vec<String> {
+    let both = Both { old, new };
+    let pairs = new.ports.iter().filter_map(|port| {
+        let before = old.ports.iter().find(|before| before.name == port.name)?;
+        both.is_beside(before, port).then(|| port.name.clone())
+    });
+    pairs.collect()
+}
+
 /// A replay begins anew whatever is changed of it.
-fn replay_change(old: &ReplayPlan, new: &ReplayPlan) -> Parts {
+fn replay_change(old: &ReplayPlan, new: &ReplayPlan, interrupted: Needs) -> Parts {
     let ReplayPlan { path, speed, passes, max_gap_ns } = new;
-    let interrupted = Needs::PortInterrupted;
     Parts::none()
         .judge_being("device", *path == old.path, interrupted)
         .judge_being("speed", *speed == old.speed, interrupted)
@@ -478,9 +531,8 @@ fn replay_change(old: &ReplayPlan, new: &ReplayPlan) -> Parts {
 }
 
 /// An interface begins anew whatever is changed of it.
-fn iface_change(old: &IfacePlan, new: &IfacePlan) -> Parts {
+fn iface_change(old: &IfacePlan, new: &IfacePlan, interrupted: Needs) -> Parts {
     let IfacePlan { interface, takes_outgoing, ends_offloads, wants_nic_times, ring_bytes } = new;
-    let interrupted = Needs::PortInterrupted;
     Parts::none()
         .judge_being("device", *interface == old.interface, interrupted)
         .judge_being("outgoing", *takes_outgoing == old.takes_outgoing, interrupted)
@@ -536,6 +588,20 @@ fn output_of(plan: &Plan, output: Output) -> (u8, &str) {
 }
 
 impl Both<'_> {
+    /// Returns the needs of a port of both plans that is set up anew: one that gets another device is set up beside the running one.
+    fn need_of_port(&self, old: &PortPlan, new: &PortPlan) -> Needs {
+        if self.is_beside(old, new) { Needs::Swap } else { Needs::PortInterrupted }
+    }
+
+    /// Returns whether a port of both plans gets a device that nothing of the old plan has, and leaves one that nothing of the new
+    /// plan gets.
+    fn is_beside(&self, old: &PortPlan, new: &PortPlan) -> bool {
+        let (leaves, gets) = (device_word(old), device_word(new));
+        leaves != gets
+            && !self.old.ports.iter().any(|port| shares(port, new))
+            && !self.new.ports.iter().any(|port| shares(port, old))
+    }
+
     /// Returns the needs of a tool of the new plan for the way of its copies: a port that nothing was sent on has no transmit queue.
     fn need_of_output(&self, tool: &ToolPlan) -> Needs {
         let Output::Port(port) = tool.output else { return Needs::Swap };

@@ -408,6 +408,57 @@ fn ports_are_set_up_otherwise_where_stages_have_lcores_of_their_own() {
     ports_are_set_up_otherwise(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
 }
 
+/// A port of the same name gets another device beside the one that it has: no word is needed, nothing of it is lost, and it counts on.
+fn ports_move_to_other_devices(head: &str) {
+    let lab = Lab::new();
+    let rest = "port attach x-port net_pcap1,tx_pcap=x0.pcap rxq 0\ntool create x port x-port queue 2048\n\
+                rule create 20 from in to x\nport attach null net_null0\ntool create n discard\n\
+                rule create 30 from null to n\n";
+    let mut steady = Steady::begin(&lab, head, rest, 100_000);
+    let text = std::fs::read_to_string(lab.path("test.pipe")).expect("the file of the start");
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    let counted = |stats: &serde_json::Value| number(stats, "ports/null/driver/rx_packets");
+    // by turns: a device that was left is free again
+    for (round, device) in [(1, 2), (2, 1), (3, 2)] {
+        let before = lab.until("packets of net_null", |stats| received(stats) > 1000);
+        let moved = text
+            .replace("net_pcap1,tx_pcap=x0.pcap", &format!("net_pcap{device},tx_pcap=x{round}.pcap"))
+            .replace("net_null0", &format!("net_null{device}"));
+        lab.write("next.pipe", moved);
+        steady.prompt.say("reload next.pipe");
+        steady.prompt.hear(CHANGED, round);
+        let after = lab.until("more of them", |stats| received(stats) > received(&before) + 1000);
+        assert!(counted(&after) >= counted(&before) + 1000, "{before}\n{after}");
+    }
+    let (sent, is_in_order) = (steady.sent.clone(), steady.is_in_order);
+    let account = steady.end_when_all_came();
+    let of_devices: Vec<Vec<Vec<u8>>> =
+        (0..=3).map(|round| packets(&lab.path(&format!("x{round}.pcap")))).collect();
+    let devices = of_devices.iter().filter(|packets| !packets.is_empty()).count();
+    assert!(devices > 1, "no change came while packets did");
+    let moved = of_devices.concat();
+    assert_kept(&moved, &sent, is_in_order);
+    assert_eq!(account.number("tools/x/requested"), 100_000);
+    assert_eq!(account.number("tools/x/sent"), 100_000);
+    assert_eq!(account.number("ports/x-port/driver/tx_packets"), 100_000);
+    assert_eq!(account.number("ports/null/driver/missed"), 0);
+}
+
+#[test]
+fn ports_move_to_other_devices_on_one_worker() {
+    ports_move_to_other_devices("");
+}
+
+#[test]
+fn ports_move_to_other_devices_on_two_workers() {
+    ports_move_to_other_devices(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_move_to_other_devices_where_stages_have_lcores_of_their_own() {
+    ports_move_to_other_devices(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
+}
+
 /// A pipeline whose port `null` is the second that its start starts, and the lines that are said of it.
 const TWO_PORTS: &str = "port attach in replay:in.pcap,speed=original,loop=forever\nport attach out net_pcap0,tx_pcap=out.pcap rxq 0\n\
                          port attach null net_null0\ntool create o port out\ntool create n discard\n\

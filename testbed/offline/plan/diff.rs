@@ -63,7 +63,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
             "rule 20 is changed (sample): Swap",
         ],
     ),
-    ("p0 net_null0", "p0 net_null9", &["port p0 is recreated (device): PortInterrupted"]),
+    ("p0 net_null0", "p0 net_null9", &["port p0 is recreated (device): Swap"]),
     ("p0 net_null0", "p0 net_null0 rxq 2", &["port p0 is changed (rxq): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 txq 2", &["port p0 is changed (txq): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 rxd 512", &["port p0 is changed (rxd): PortInterrupted"]),
@@ -74,7 +74,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("p0 net_null0", "p0 net_null0 lcores 1", &["port p0 is changed (lcores): PortInterrupted"]),
     ("p0 net_null0", "p0 net_null0 terminate vxlan", &["port p0 is changed (terminate): PortInterrupted"]),
     ("rule create 10", "port stop p0\nrule create 10", &["port p0 is changed (stop): Swap"]),
-    ("replay:in.pcap", "replay:other.pcap", &["port rep is recreated (device): PortInterrupted"]),
+    ("replay:in.pcap", "replay:other.pcap", &["port rep is recreated (device): Swap"]),
     ("replay:in.pcap", "replay:in.pcap,loop=3", &["port rep is recreated (loop): PortInterrupted"]),
     ("replay:in.pcap", "replay:in.pcap,maxgap=1s", &["port rep is recreated (maxgap): PortInterrupted"]),
     (
@@ -82,7 +82,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         "replay:in.pcap,speed=max",
         &["port rep is recreated (speed): PortInterrupted", "tool cap is changed (health): Nothing"],
     ),
-    ("iface:eth7", "iface:eth8", &["port span is recreated (device): PortInterrupted"]),
+    ("iface:eth7", "iface:eth8", &["port span is recreated (device): Swap"]),
     ("iface:eth7", "iface:eth7,queues=2", &["port span is changed (queues): PortInterrupted"]),
     ("iface:eth7", "iface:eth7,outgoing=on", &["port span is recreated (outgoing): PortInterrupted"]),
     ("iface:eth7", "iface:eth7,offloads=off", &["port span is recreated (offloads): PortInterrupted"]),
@@ -231,6 +231,45 @@ fn ports_are_interrupted_by_what_says_so_and_by_nothing_else() {
         most = most.max(ports.len());
     }
     assert_eq!(most, 2, "a wire has two");
+}
+
+/// A port needs no interruption for a device that nothing of the running plan has, if no other port gets the one that it leaves.
+#[test]
+fn a_port_on_another_device_is_interrupted_where_the_device_is_not_free_beside_it() {
+    const PLAIN: &[&str] = &["net_null0", "net_null1"];
+    let cases: &[(&[&str], &[&str], &[&str])] = &[
+        (PLAIN, &["net_null2", "net_null3"], &[]),
+        (PLAIN, &["vdev:net_null0", "net_null1"], &["a"]),
+        // each has what the other wants
+        (PLAIN, &["net_null1", "net_null0"], &["a", "b"]),
+        (PLAIN, &["net_null1", "net_null2"], &["a", "b"]),
+        // a third takes what one leaves
+        (PLAIN, &["net_null2", "net_null1", "net_null0"], &["a"]),
+        (&["net_null0"], &["iface:eth7"], &[]),
+        (&["iface:eth7"], &["net_af_packet0,iface=eth7"], &["a"]),
+        (&["iface:eth7"], &["net_af_packet0,iface=eth8"], &[]),
+        (&["net_pcap0,rx_iface=eth7"], &["net_pcap1,rx_iface=eth7"], &["a"]),
+        (&["net_tap0,iface=t0"], &["net_tap1,iface=t0"], &["a"]),
+        (&["net_pcap0,tx_pcap=a.pcap"], &["net_pcap1,tx_pcap=a.pcap"], &["a"]),
+        (&["net_pcap0,tx_pcap=a.pcap"], &["net_pcap1,tx_pcap=b.pcap"], &[]),
+        // two may read a file
+        (&["net_pcap0,rx_pcap=d/a.pcap"], &["net_pcap1,rx_pcap=d/a.pcap"], &[]),
+        (&["net_memif0,socket=/run/m"], &["net_memif1,socket=/run/m"], &["a"]),
+        (&["0000:03:00.0"], &["03:00.0"], &["a"]),
+        (&["0000:03:00.0"], &["0000:03:00.1"], &[]),
+        (&["replay:a.pcap"], &["replay:a.pcap,speed=max"], &["a"]),
+        (&["replay:a.pcap"], &["net_pcap0,rx_pcap=a.pcap"], &[]),
+    ];
+    for (before, after, expected) in cases {
+        let text = |devices: &[&str]| -> String {
+            let names = ["a", "b", "c"].iter().zip(devices);
+            names.map(|(name, device)| format!("port attach {name} {device}\n")).collect()
+        };
+        let (before, after) = (planned(&text(before)), planned(&text(after)));
+        let found = interrupted(&before, &after, &diff(&before, &after));
+        let names: Vec<&str> = found.iter().map(|(port, _)| port.as_str()).collect();
+        assert_eq!(&names, expected, "{found:?}");
+    }
 }
 
 #[test]
