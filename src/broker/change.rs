@@ -70,7 +70,7 @@ impl Broker {
     /// Says why ports that were closed are not set up again.
     pub fn leave_closed(&mut self, ports: &[String], why: &str) {
         for device in &mut self.machine.ports {
-            if let Device::Closed { name, why: known } = device
+            if let Device::Closed { name, why: known, .. } = device
                 && ports.contains(name)
             {
                 *known = why.to_owned();

@@ -22,6 +22,8 @@ pub enum Device {
     Closed {
         name: String,
         why: String,
+        /// The device that the port had was taken away.
+        is_gone: bool,
     },
 }
 
@@ -59,12 +61,13 @@ impl Device {
         }
     }
 
-    /// Returns whether the device is gone, which [`link`](Self::link) notices.
+    /// Returns whether the device is gone, which [`link`](Self::link) notices, and no other was attached since.
     pub fn is_gone(&self) -> bool {
         match self {
             Device::Ethdev(port) => port.is_removed(),
             Device::Iface(port) => port.is_gone(),
-            Device::Replay { .. } | Device::Closed { .. } => false,
+            Device::Closed { is_gone, .. } => *is_gone,
+            Device::Replay { .. } => false,
         }
     }
 

@@ -54,7 +54,7 @@ impl Machine {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
             is_gone: port.is_gone(),
-            closed: port.closed().map(str::to_owned),
+            closed: port.closed().filter(|_| !port.is_gone()).map(str::to_owned),
             driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(plan, id),

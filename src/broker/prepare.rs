@@ -333,7 +333,8 @@ impl Broker {
                 (Some(from), _) => (machine.ports[from].clone(), machine.attachments[from]),
                 (None, Some(from)) if anew.is_closing(&port.name) => {
                     let why = "it is being set up again".to_owned();
-                    (Device::Closed { name: port.name.clone(), why }, machine.attachments[from])
+                    let (name, is_gone) = (port.name.clone(), machine.ports[from].is_gone());
+                    (Device::Closed { name, why, is_gone }, machine.attachments[from])
                 }
                 (None, _) => {
                     let device = attach(&machine.eal, port)?;

@@ -90,7 +90,8 @@ pub(super) struct Retirement {
 }
 
 impl Machinery {
-    /// The links of a plan's ports, and what they take: those that are kept as the watch knows them.
+    /// The links of a plan's ports, and what they take: those that are kept as the watch knows them, and those that were gone as such,
+    /// so that it is told that they are back.
     pub(super) fn links_and_fits(
         &self,
         plan: &Plan,
@@ -100,7 +101,11 @@ impl Machinery {
         let (links, fits) = watch.links_and_fits();
         let link = |(id, device): (PortId, &Device)| match kept.devices[id] {
             Some(from) => links[from],
-            None => device.link_state(),
+            None => {
+                let gone =
+                    kept.ports[id].and_then(|from| links[from]).filter(|link| *link == LinkState::Gone);
+                gone.or_else(|| device.link_state())
+            }
         };
         let fit = |(id, port): (PortId, &PortPlan)| match kept.devices[id] {
             Some(from) => fits[from],

@@ -485,6 +485,9 @@ impl Session {
         let events = self.audit.events().into_iter().chain(self.versions.events());
         events.for_each(|event| self.broker.record(event));
         self.broker.watch();
+        if self.current.is_none() {
+            self.broker.attach_gone();
+        }
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
         if let Some(lcore) = lost {

@@ -76,6 +76,61 @@ fn an_interface_that_is_deleted_and_made_again_is_taken_back() {
     }
 }
 
+/// The same where DPDK drives the interface: the port is closed and attached anew beside another that goes on.
+#[test]
+fn a_device_of_dpdk_is_attached_again_once_its_interface_is_back() {
+    for device in ["net_af_packet0,iface=far", "net_pcap0,iface=far"] {
+        let Some(pair) = long_pair('d') else { return };
+        let bench = Bench::inside(&pair.far);
+        let sent = numbered(500, 300, &[7, 8, 9]);
+        bench.write("sent.pcap", &sent);
+        flows(&bench);
+        let mut prompt = bench.start(&format!(
+            "set idle sleep
+            port attach span0 {device}
+            port attach other replay:@/in.pcap,speed=max,loop=forever
+            tool create rec capture @/got.pcap queue 4096
+            tool create t discard
+            rule create 10 from span0 to rec
+            rule create 20 from other sample 1/97 to t
+            start"
+        ));
+        prompt.wait("it runs", |stats| stats["ports"]["span0"]["link_up"] == true);
+        for round in 1..=4 {
+            let count = replay(&pair.near, "near", &bench.path("sent.pcap"), 1);
+            assert_eq!(count, sent.len() as u64);
+            let came = prompt.wait("all came", |stats| seen(stats, "span0") == Some(round * count));
+            if round == 4 {
+                // alarms are looked at ten times a second
+                let later = came["uptime_s"].as_f64().map(|seconds| seconds + 0.5);
+                prompt.wait("a look at alarms", |stats| stats["uptime_s"].as_f64() > later);
+                break;
+            }
+            pair.delete();
+            let gone = prompt.wait("it is gone", |stats| stats["ports"]["span0"]["gone"] == true);
+            assert_eq!(gone["ports"]["span0"]["link_up"], false);
+            let others = number(&gone, "tools/t/sent");
+            prompt.wait("the other goes on", |stats| number(stats, "tools/t/sent") > others + 1000);
+            make_again(&pair);
+            prompt.wait("it is back", |stats| {
+                stats["ports"]["span0"]["gone"].is_null() && stats["ports"]["span0"]["link_up"] == true
+            });
+        }
+        let run = prompt.quit();
+        assert_eq!(run.number("ports/span0/driver/rx_packets"), 4 * sent.len() as u64);
+        assert_eq!(run.number("ports/span0/driver/missed"), 0);
+        assert_same(device, &bench.read("got.pcap"), &vec![sent; 4].concat());
+        for (said, times) in [
+            (format!("alarm raised: port span0: {device} is gone; it is attached again once"), 3),
+            (format!("alarm cleared: port span0: {device} is attached again"), 3),
+            ("port span0: gone -> up".to_owned(), 3),
+            ("cannot be attached".to_owned(), 0),
+        ] {
+            assert_eq!(run.stderr.matches(&said).count(), times, "{said}: {}", run.stderr);
+        }
+    }
+}
+
 #[test]
 fn tools_send_by_the_interface_that_came_back() {
     for queues in ["", ",queues=0"] {
