@@ -14,6 +14,7 @@ use super::{Broker, Error};
 use crate::plan::Plan;
 use crate::plan::diff::{self, Subject, diff};
 use crate::plan::value::RulePlan;
+use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{Origins, WorkerCounters};
 use tapline_datapath::egress::admission::QueueLimits;
@@ -67,8 +68,44 @@ impl Broker {
         self.change_ports(Arc::clone(&self.plan), Anew { closing: ports.to_vec(), ..Anew::default() })
     }
 
+    /// Puts ports that were closed back as the plan has them.
+    ///
+    /// # Errors
+    /// If they cannot be set up; they stay closed, which is recorded.
+    pub fn put_back(&mut self, ports: &[String]) -> Result<(), Error> {
+        let put_back = self.open_ports(Arc::clone(&self.plan), ports);
+        if let Err(error) = &put_back {
+            let error = error.to_string();
+            self.leave_closed(ports, &error);
+            for port in ports {
+                self.record(Event::PortClosed { port: port.clone(), error: error.clone() });
+            }
+        }
+        put_back
+    }
+
+    /// Has ports that are being closed put back once that is over.
+    pub fn put_back_later(&mut self, ports: Vec<String>) {
+        self.put_back_later.extend(ports);
+    }
+
+    /// Puts ports back for which it is time.
+    pub(super) fn put_back_due(&mut self) {
+        if self.put_back_later.is_empty() || self.is_retiring() {
+            return;
+        }
+        let late = std::mem::take(&mut self.put_back_later);
+        // a change may have set some up by now
+        let closed: Vec<String> = self.closed_ports().map(str::to_owned).collect();
+        let ports: Vec<String> = late.into_iter().filter(|port| closed.contains(port)).collect();
+        if !ports.is_empty() {
+            // a failure is recorded
+            let _ = self.put_back(&ports);
+        }
+    }
+
     /// Says why ports that were closed are not set up again.
-    pub fn leave_closed(&mut self, ports: &[String], why: &str) {
+    pub(super) fn leave_closed(&mut self, ports: &[String], why: &str) {
         for device in &mut self.machine.ports {
             if let Device::Closed { name, why: known, .. } = device
                 && ports.contains(name)

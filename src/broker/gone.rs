@@ -94,9 +94,15 @@ impl Broker {
         }
     }
 
-    /// Does the next step of attaching a device of DPDK again that is gone, if one is due and no change of the plan is on its way: closes
-    /// what is left of it, or attaches it. To be called every few milliseconds.
-    pub fn attach_gone(&mut self) {
+    /// Sets ports up again that have no device and are to have one, as far as it is their time. To be called every few milliseconds, while
+    /// no change of the plan is on its way.
+    pub fn attach_again(&mut self) {
+        self.put_back_due();
+        self.attach_gone();
+    }
+
+    /// Does the next step of attaching a device of DPDK again that is gone, if one is due: closes what is left of it, or attaches it.
+    fn attach_gone(&mut self) {
         let now = self.started.elapsed();
         if self.is_retiring() || !self.options.is_changeable {
             return;

@@ -8,7 +8,7 @@ use super::audit::gate::Passage;
 use super::receipt::{Facts, Moved};
 use super::work::{Look, Work};
 use crate::broker::refusal::Refusal;
-use crate::broker::{Broker, RETURN_LIMIT};
+use crate::broker::{Broker, DRAIN_LIMIT, RETURN_LIMIT};
 use crate::plan::diff::{self, About, about};
 use crate::plan::identity::plan_hash;
 use crate::plan::{self, Plan, Surroundings, progress};
@@ -291,6 +291,7 @@ struct Interruption {
     plan: Arc<Plan>,
     ports: Vec<String>,
     taken: Box<Taken>,
+    since: Instant,
 }
 
 /// A change that was taken up.
@@ -482,13 +483,17 @@ impl Planning {
                 return over;
             }
         }
-        if let Stage::Interrupts(_) = &self.stage {
-            if broker.is_retiring() {
+        if let Stage::Interrupts(interruption) = &self.stage {
+            let is_late = interruption.is_late(broker);
+            if broker.is_retiring() && !is_late {
                 return Progress::Waits(None);
             }
             let Stage::Interrupts(interruption) = std::mem::replace(&mut self.stage, Stage::Over) else {
                 return Progress::Waits(None);
             };
+            if is_late {
+                return Progress::Refused(interruption.give_up(broker));
+            }
             match interruption.set_up(broker, pipeline) {
                 Ok(taken) => self.stage = Stage::Swaps(taken),
                 Err(reply) => return Progress::Refused(reply),
@@ -591,7 +596,8 @@ impl Planning {
             return Err(Progress::Refused(taken.reply.and(Reply::failed(text))));
         }
         if !ports.is_empty() {
-            self.stage = Stage::Interrupts(Box::new(Interruption { parsed, plan, ports, taken }));
+            let since = Instant::now();
+            self.stage = Stage::Interrupts(Box::new(Interruption { parsed, plan, ports, taken, since }));
             return Ok(());
         }
         *pipeline = Pipeline::new(parsed);
@@ -601,27 +607,44 @@ impl Planning {
 }
 
 impl Interruption {
+    /// Returns whether a worker has not let go of the ports in the time that it may take.
+    fn is_late(&self, broker: &Broker) -> bool {
+        let drain = if broker.swapping().is_some() { Duration::ZERO } else { 2 * DRAIN_LIMIT };
+        broker.is_retiring() && self.since.elapsed() >= RETURN_LIMIT + drain
+    }
+
+    /// Gives the change up because a worker does not let go of the ports; they are put back once it does. Returns the answer.
+    fn give_up(self, broker: &mut Broker) -> Reply {
+        let Self { ports, taken, since, .. } = self;
+        let worker = match broker.swapping() {
+            Some(lcore) => {
+                broker.record(Event::SwapLate { lcore: lcore.0 });
+                format!("lcore {}", lcore.0)
+            }
+            None => "a worker".to_owned(),
+        };
+        let (names, seconds) = (ports.join(", "), since.elapsed().as_secs());
+        broker.put_back_later(ports);
+        taken.reply.and(Reply::failed(format!(
+            "error: {worker} has not let go of port {names} after {seconds} s; once it does, what is closed is set up again as it was\n\
+             {UNCHANGED}"
+        )))
+    }
+
     /// Sets up the ports that were closed, and gives the workers the plan. Where this fails, ports are put back as they were.
     ///
     /// # Errors
     /// The answer, which says what became of the ports.
     fn set_up(self, broker: &mut Broker, pipeline: &mut Pipeline) -> Result<Box<Taken>, Reply> {
-        let Self { parsed, plan, ports, taken } = self;
+        let Self { parsed, plan, ports, taken, .. } = self;
         let Err(error) = broker.open_ports(plan, &ports) else {
             *pipeline = Pipeline::new(parsed);
             return Ok(taken);
         };
-        let before = Arc::clone(broker.plan());
         let names = ports.join(", ");
-        let rest = match broker.open_ports(before, &ports) {
+        let rest = match broker.put_back(&ports) {
             Ok(()) => format!("set up again as it was: port {names}"),
-            Err(failed) => {
-                broker.leave_closed(&ports, &failed.to_string());
-                for port in ports {
-                    broker.record(Event::PortClosed { port, error: failed.to_string() });
-                }
-                format!("closed, since it could not be put back either: port {names}: {failed}")
-            }
+            Err(failed) => format!("closed, since it could not be put back either: port {names}: {failed}"),
         };
         Err(taken.reply.and(Reply::failed(format!("error: {error}\n{rest}\n{UNCHANGED}"))))
     }

@@ -517,6 +517,46 @@ fn a_port_that_cannot_be_put_back_is_closed_until_it_is_said_otherwise() {
     prompt.end_with(1);
 }
 
+/// A worker stands in its driver, so that a port cannot be taken from it: the change is given up, and the port is put back once the
+/// worker goes on.
+#[test]
+fn a_port_that_a_worker_does_not_let_go_of_is_put_back_later() {
+    let lab = Lab::new();
+    let fifo = lab.path("out.fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo(1)").success());
+    let (go, wait) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut pipe = std::fs::File::open(fifo).expect("the broker writes the pipe");
+        let _ = wait.recv();
+        std::io::copy(&mut pipe, &mut std::io::sink()).expect("a pipe")
+    });
+    datagrams(&lab, "in.pcap", 2000);
+    let pipeline = format!(
+        "{LCORES}set lcores receive 1 work 2-3 transmit 4\nport attach in replay:in.pcap,speed=max,loop=forever\n\
+         port attach slow net_pcap0,tx_pcap=out.fifo rxq 0\nport attach null net_null0\n\
+         tool create s port slow queue 256\ntool create n discard\n\
+         rule create 10 from in to s\nrule create 20 from null to n\nstart\n"
+    );
+    let eal = EAL.replace("-m 256", "-m 768");
+    let mut prompt = Prompt::open(&lab, &pipeline, &["--eal", &eal]);
+    lab.until("the transmit lcore hangs", |stats| stats["lcores"]["4"]["is_stalled"] == true);
+    prompt.say("port config null rxd 512 interrupt");
+    prompt.hear("has not let go of port null after", 1);
+    prompt.hear("the plan stays as it is", 1);
+    let closed = lab.until("it is closed", |stats| stats["ports"]["null"]["closed"].is_string());
+    go.send(()).expect("a reader");
+    let received = |stats: &serde_json::Value| number(stats, "ports/null/received");
+    lab.until("it is put back", |stats| {
+        stats["ports"]["null"]["closed"].is_null() && received(stats) > received(&closed) + 1000
+    });
+    prompt.say("show config\nport config null rxd 512 interrupt");
+    prompt.hear(CHANGED, 1);
+    prompt.say("quit");
+    let account = prompt.end_with(1);
+    assert!(reader.join().expect("a reader") > 0);
+    assert!(!account.stdout.contains("rxd 512"), "{}", account.stdout);
+}
+
 /// DPDK finds the rings of a net_ring again by their names.
 #[test]
 fn a_ring_that_is_attached_again_brings_nothing_of_before() {

@@ -486,7 +486,7 @@ impl Session {
         events.for_each(|event| self.broker.record(event));
         self.broker.watch();
         if self.current.is_none() {
-            self.broker.attach_gone();
+            self.broker.attach_again();
         }
         tick.end = self.end_due();
         let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);

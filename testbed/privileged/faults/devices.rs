@@ -485,6 +485,54 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     assert!(run.stderr.lines().any(is_removal), "{}", run.stderr);
 }
 
+/// The device is refused twice: that is said once, and the third try has it. Changes of the plan are taken up meanwhile.
+#[test]
+fn a_tap_that_is_refused_when_it_comes_back_is_tried_again() {
+    let bench = Bench::new();
+    flows(&bench);
+    let name = format!("tr{}", std::process::id());
+    if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
+        tapline_skip::skipped("tap interfaces cannot be made");
+        return;
+    }
+    assert!(ip(&format!("link delete {name}")));
+    let pipeline = format!(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
+        port attach tap net_tap0,iface={name}
+        tool create out port tap down-after 200ms up-after 10ms
+        tool create other discard
+        rule create 10 from src sample 1/97 to out,other
+        start"
+    );
+    let fault = std::path::Path::new("start.attach@3-4");
+    let mut prompt = bench.start_with(&pipeline, &[("TAPLINE_FAULT", fault)]);
+    prompt.wait("the tap takes packets", |stats| stats["tools"]["out"]["sent"].as_u64() > Some(100));
+    assert!(ip(&format!("link delete {name}")));
+    prompt.wait("it is gone", |stats| stats["ports"]["tap"]["gone"] == true);
+    prompt.say("rule modify 10 class high");
+    let before = prompt.wait("it is back", |stats| {
+        stats["ports"]["tap"]["gone"].is_null() && stats["tools"]["out"]["state"] == "up"
+    });
+    let sent = |stats: &serde_json::Value| stats["tools"]["out"]["sent"].as_u64();
+    // alarms are looked at ten times a second
+    let later = before["uptime_s"].as_f64().map(|seconds| seconds + 0.5);
+    prompt.wait("it takes packets again", |stats| {
+        sent(stats) > sent(&before).map(|sent| sent + 100) && stats["uptime_s"].as_f64() > later
+    });
+    let run = prompt.quit();
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
+    for (said, times) in [
+        ("alarm raised: port tap: net_tap0", 1),
+        ("alarm cleared: port tap: net_tap0", 1),
+        ("port tap: its device is back, and cannot be attached: ", 1),
+        ("plan changed: ", 1),
+        ("closed, since it could not be put back", 0),
+    ] {
+        assert_eq!(run.stderr.matches(said).count(), times, "{said}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
     let [a, b] = ['a', 'b'].map(|side| format!("tl{side}{}", std::process::id()));
