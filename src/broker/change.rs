@@ -86,15 +86,15 @@ impl Broker {
 
     /// Has ports that are being closed put back once that is over.
     pub fn put_back_later(&mut self, ports: Vec<String>) {
-        self.put_back_later.extend(ports);
+        self.guards.put_back_later.extend(ports);
     }
 
     /// Puts ports back for which it is time.
     pub(super) fn put_back_due(&mut self) {
-        if self.put_back_later.is_empty() || self.is_retiring() {
+        if self.guards.put_back_later.is_empty() || self.is_retiring() {
             return;
         }
-        let late = std::mem::take(&mut self.put_back_later);
+        let late = std::mem::take(&mut self.guards.put_back_later);
         // a change may have set some up by now
         let closed: Vec<String> = self.closed_ports().map(str::to_owned).collect();
         let ports: Vec<String> = late.into_iter().filter(|port| closed.contains(port)).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::device::Device;
 use super::housekeeping::record_alarm;
+use super::pcap_output;
 use super::start::ports::wants_groups;
 use super::{Broker, Error};
 use crate::plan::value::PortPlan;
@@ -42,9 +43,12 @@ impl Absence {
     }
 }
 
-/// Returns whether a port takes its device back when it is there again. Only a run whose plan may be changed sets up what DPDK drives.
+/// Returns whether a port takes its device back when it is there again. Only a run whose plan may be changed sets up what DPDK drives,
+/// and nothing that would begin a file anew: what the file holds would be lost without anybody's word.
 fn waits(port: &PortPlan, is_changeable: bool) -> bool {
-    port.when_gone == WhenGone::Wait && (port.iface.is_some() || is_changeable && port.is_ethdev())
+    let may_be_set_up =
+        || is_changeable && port.is_ethdev() && pcap_output::paths(&port.devargs).next().is_none();
+    port.when_gone == WhenGone::Wait && (port.iface.is_some() || may_be_set_up())
 }
 
 /// Returns whether the device of a port may be there again: its interface is, if it is one that the driver does not make itself.
@@ -165,6 +169,34 @@ impl Broker {
             named(inputs().filter(is_lost).collect())
         } else {
             Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Surroundings, plan};
+    use tapline_lang as lang;
+
+    #[test]
+    fn a_device_is_waited_for_unless_somebody_says_otherwise_or_its_file_would_begin_anew() {
+        for (said, alone, changeable) in [
+            ("iface:eth7", true, true),
+            ("iface:eth7 gone end", false, false),
+            ("net_af_packet0,iface=eth7", false, true),
+            ("net_af_packet0,iface=eth7 gone wait", false, true),
+            ("net_af_packet0,iface=eth7 gone end", false, false),
+            ("net_pcap0,iface=eth7", false, true),
+            ("net_pcap0,rx_iface=eth7,tx_pcap=out.pcap", false, false),
+            ("net_tap0,iface=tap7", false, true),
+            ("0000:03:00.0", false, true),
+            ("replay:in.pcap", false, false),
+        ] {
+            let mut parsed = lang::parse_text("test", &format!("port attach p {said}\n"), &[]);
+            let plan = plan(&mut parsed, &Surroundings::fixed()).expect("a plan");
+            let port = &plan.ports[PortId(0)];
+            assert_eq!((waits(port, false), waits(port, true)), (alone, changeable), "{said}");
         }
     }
 }

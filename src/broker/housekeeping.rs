@@ -45,6 +45,8 @@ pub(super) struct Guards {
     /// For each port: what a replay without mbufs had read at the last look, and whether that was said.
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
     pub(super) absences: ById<PortId, Absence>,
+    /// Ports that were closed for a change which was given up, to be put back once what is left of them is gone.
+    pub(super) put_back_later: Vec<String>,
 }
 
 impl Guards {

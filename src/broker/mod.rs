@@ -128,8 +128,6 @@ pub struct Broker {
     swapped: Option<Swapped>,
     /// The parts of the plan before that leave, until all of them are gone.
     retirement: Option<Retirement>,
-    /// Ports that were closed for a change which was given up, to be put back once what is left of them is gone.
-    put_back_later: Vec<String>,
     copy_resources: CopyResources,
     secret: Secret,
     /// All workers have returned, and all is written: nothing is on its way any more.

@@ -227,7 +227,6 @@ pub(super) fn assemble(
         is_at_rest: false,
         swapped: None,
         retirement: None,
-        put_back_later: Vec::new(),
         workers: RunningWorkers::new(),
         watch,
         guards: Guards { untied, ..Guards::default() },
