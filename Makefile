@@ -1,5 +1,6 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
+# make test-web   tests of the HTTP server, with Prometheus and Alertmanager: fetches 30 MB
 # make soak       the tests that can go on for longer, for MINUTES (30) each, one after the other
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
@@ -26,7 +27,7 @@ CHECK_TREE = $(if $(shell PATH="$(PATH)" command -v cargo-deny),cargo deny --loc
 # Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
 SKIPPED = $(CURDIR)/target/skipped
 
-.PHONY: all demo test soak test-nics bench peers compare lint fmt packages
+.PHONY: all demo test test-web soak test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -45,6 +46,12 @@ test: packages
 	@testbed/packages test
 	@mkdir -p target && : >$(SKIPPED)
 	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --workspace; status=$$?; \
+	testbed/skip/list $(SKIPPED); exit $$status
+
+test-web: packages
+	@testbed/packages test web
+	@mkdir -p target && : >$(SKIPPED)
+	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --test product web::; status=$$?; \
 	testbed/skip/list $(SKIPPED); exit $$status
 
 soak: packages

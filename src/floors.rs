@@ -16,6 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["broker"],
     &["explain"],
     &["control"],
+    &["web"],
     &["cli"],
 ];
 

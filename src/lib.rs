@@ -22,3 +22,5 @@ pub mod health;
 pub mod plan;
 /// Shows counters: sums, the two identities, snapshots, tables.
 pub mod report;
+/// Answers browsers and programs by HTTP.
+pub mod web;

@@ -12,6 +12,8 @@ pub mod clocks;
 pub mod device;
 /// Ends a run.
 mod ending;
+/// Remembers counts that were cleared.
+mod forgotten;
 /// Watches for devices that are taken away.
 mod gone;
 /// Looks after what runs.
@@ -54,9 +56,10 @@ use crate::health::tool::Observation;
 use crate::plan::{Plan, RunOptions, memory};
 use crate::report::events::Events;
 use crate::report::snapshot;
-use crate::report::snapshot::totals::InFlight;
+use crate::report::snapshot::totals::{InFlight, Totals};
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
+use forgotten::Forgotten;
 use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
@@ -68,12 +71,15 @@ use start::fixed::Fixed;
 use start::placement::LcoreRoles;
 use start::queues::Layout;
 use tapline_api::event::Event;
-use tapline_api::snapshot::{InFlightLimit, KeptDevice, Snapshot};
+use tapline_api::snapshot::{DriverStats, InFlightLimit, KeptDevice, Snapshot};
 use tapline_api::words::{AlarmKind, Stage};
+use tapline_datapath::counters::latency::Spread;
+use tapline_datapath::egresses::Side;
 use tapline_datapath::flow::table::Secret;
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
+use tapline_packet::by_id::ById;
 use watch::Watch;
 use workers::RunningWorkers;
 
@@ -132,6 +138,22 @@ pub struct Broker {
     secret: Secret,
     /// All workers have returned, and all is written: nothing is on its way any more.
     is_at_rest: bool,
+    /// Holds what `clear stats` has forgotten that is counted beside workers.
+    forgotten: Forgotten,
+}
+
+/// The statistics, and what is published beside them.
+pub struct Counted {
+    /// What was counted since `clear stats`.
+    pub stats: Snapshot,
+    /// What was counted since the start; `None` where nothing was cleared, so that it is the same.
+    pub since_start: Option<Snapshot>,
+    /// The latency of each tool, since the start.
+    pub tools: Vec<Spread>,
+    /// The latency of each wire from `a` to `b` and from `b` to `a`, since the start.
+    pub wires: Vec<[Spread; 2]>,
+    /// How long each worker had something to do, since the start.
+    pub busy_ns: Vec<u64>,
 }
 
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
@@ -221,7 +243,9 @@ impl Broker {
         self.account.cleared = Some(self.account.totals().at_rest());
         self.account.cleared_drivers =
             self.machine.ports.ids().map(|port| self.machine.driver_stats(port)).collect();
+        let before = self.snapshot();
         self.neighbours.clear_counts();
+        self.forgotten.note(&before, &self.snapshot());
     }
 
     /// Says how much may be on its way, since workers had polled so often; nothing once all have returned.
@@ -243,10 +267,44 @@ impl Broker {
     pub fn snapshot(&self) -> Snapshot {
         let polls = self.account.polls();
         let all = self.account.totals();
-        let in_flight = self.in_flight(&polls);
-        let is_balanced = all.is_balanced_within(&in_flight);
-        let totals =
-            self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
+        let (in_flight, cleared) = (self.in_flight(&polls), &self.account.cleared);
+        let since = cleared.as_ref().map(|cleared| all.since(cleared));
+        self.shown(since.as_ref().unwrap_or(&all), &all, &in_flight, &self.account.cleared_drivers)
+    }
+
+    /// Takes the statistics, and what is published beside them.
+    pub fn published(&self) -> Counted {
+        let polls = self.account.polls();
+        let all = self.account.totals();
+        let (in_flight, cleared) = (self.in_flight(&polls), &self.account.cleared);
+        let hz = clock::tsc_hz();
+        let egresses = self.plan.egresses();
+        let way = |id| all.egresses[id].latency.spread(hz);
+        let tools = self.plan.tools.ids().map(|tool| way(tool.egress())).collect();
+        let wires = self.plan.wires.ids();
+        let wires = wires.map(|wire| Side::ALL.map(|from| way(egresses.of_wire(wire, from)))).collect();
+        let busy = self.account.counters.iter().map(|counters| counters.lcore.busy_ticks.get());
+        let busy_ns =
+            busy.map(|ticks| (u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))) as u64).collect();
+        let Some(cleared) = cleared else {
+            let stats = self.shown(&all, &all, &in_flight, &self.account.cleared_drivers);
+            return Counted { stats, since_start: None, tools, wires, busy_ns };
+        };
+        let since = all.since(cleared);
+        let stats = self.shown(&since, &all, &in_flight, &self.account.cleared_drivers);
+        let mut since_start = self.shown(&all, &all, &in_flight, &ById::default());
+        self.forgotten.add_to(&mut since_start);
+        Counted { stats, since_start: Some(since_start), tools, wires, busy_ns }
+    }
+
+    /// Shows `totals`, which are `all` or what of them was counted since `clear stats`; `drivers` are the counters of drivers at that time.
+    fn shown(
+        &self,
+        totals: &Totals,
+        all: &Totals,
+        in_flight: &InFlight,
+        drivers: &ById<PortId, DriverStats>,
+    ) -> Snapshot {
         let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
             |(index, (handle, counters))| {
                 let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
@@ -258,8 +316,8 @@ impl Broker {
         );
         let mut snapshot = snapshot::snapshot(Report {
             plan: &self.plan,
-            totals: &totals,
-            ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
+            totals,
+            ports: self.machine.states(&self.plan, drivers),
             lcores: lcores.collect(),
             watch: self.watch.state(),
             events: self.events.changes(),
@@ -268,8 +326,14 @@ impl Broker {
                 packets: in_flight.packets,
                 copies: in_flight.waiting.iter().map(|waiting| waiting + in_flight.packets).sum(),
             },
-            is_balanced,
+            is_balanced: all.is_balanced_within(in_flight),
         });
+        self.add_what_is_known(&mut snapshot);
+        snapshot
+    }
+
+    /// Adds what is known beside the counters of workers.
+    fn add_what_is_known(&self, snapshot: &mut Snapshot) {
         let kept = self.machine.kept_devices.iter().map(|kept| KeptDevice {
             port: kept.port.clone(),
             device: kept.device.clone(),
@@ -293,7 +357,6 @@ impl Broker {
                 .map(|(name, _)| name)
                 .collect();
         }
-        snapshot
     }
 
     /// The time since the start without that in which a worker got no CPU, as [`watch`](Self::watch) saw it.

@@ -165,6 +165,7 @@ impl Connection {
     pub(super) fn obey(&mut self, line: &str, is_json: bool) -> Result<Status, Status> {
         match help::asked(line) {
             Some(asked) => self.help(asked),
+            None if line.trim() == "web" => Ok(show(&self.call("web", &json!({}))?, is_json)),
             None => self.send(line, is_json),
         }
     }

@@ -34,6 +34,7 @@ pub mod stats_out;
 /// `tapline version`.
 pub mod version;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ use crate::broker::start::placement::{Culprit, Misplaced, place};
 use crate::control::history::Version;
 use crate::control::work::Work;
 use crate::plan::{self, Plan, Run, Surroundings};
+use crate::web::Refused;
 pub use tapline_api::request::Status;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
@@ -166,6 +168,15 @@ fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
         None => output::tell_line(format_args!("error: {misplaced}")),
     }
     false
+}
+
+/// Tells why HTTP is not answered on an address.
+fn not_listening(address: SocketAddr, refused: &Refused) -> Status {
+    output::tell_line(format_args!("error: --listen {address}: {refused}"));
+    match refused {
+        Refused::Unprotected(_) => Status::Refused,
+        Refused::Failed(_) | Refused::Tls(_) => Status::Failed,
+    }
 }
 
 /// Gives the place at which the file asks for what is not there. The last of several words counts.

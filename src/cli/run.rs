@@ -1,6 +1,7 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
@@ -12,7 +13,7 @@ use super::prompt::{Prompt, is_exit};
 use super::service::Service;
 use super::signals::Signals;
 use super::stats_out::StatsOut;
-use super::{SourceArgs, Status, has_place, load, load_text};
+use super::{SourceArgs, Status, has_place, load, load_text, not_listening};
 use crate::broker::{self, Broker, Ending};
 use crate::control::bell::Bell;
 use crate::control::change::Pipeline;
@@ -24,10 +25,11 @@ use crate::control::reload::Origin;
 use crate::control::serve::Server;
 use crate::control::session::{Answer, Beginning, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
-use crate::plan::value::Action;
+use crate::plan::value::{Action, Settings};
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
 use crate::report::table;
+use crate::web::{Listening, Web};
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
@@ -62,6 +64,9 @@ pub struct Args {
     /// Answer commands and requests on this Unix socket while running
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Answer HTTP on this address while running, such as 127.0.0.1:9464: metrics, statistics and pages
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
     /// Keep tokens, the history and a plan that waits to be confirmed in this folder, which one broker has at a time
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -98,19 +103,24 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let memory = args.memory()?;
     let mut log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     memory.events.iter().for_each(|event| tell_line(log.ahead(event, clock::now_ns())));
-    let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
+    let Input { pipeline, plan, is_typed, options, stats, prompt, socket, listening } =
         Input::take(args, &memory, &signals, &bell, &mut service)?;
     service.sets_up();
     let broker = start(&plan, options)?;
     let beginning = Beginning {
         name: args.name(),
         limits: Limits { duration: args.duration, idle: args.exit_idle },
-        is_attended: prompt.is_some() || socket.is_some(),
+        is_attended: prompt.is_some() || socket.is_some() || listening.is_some(),
         origin: args.origin(),
         memory,
     };
-    let session = Session::new(broker, pipeline, beginning);
+    let mut session = Session::new(broker, pipeline, beginning);
     let server = socket.map(Server::new);
+    let web = listening.map(|listening| Web::begin(listening, &mut session, bell.clone())).transpose();
+    let web = web.map_err(|error| {
+        tell_line(format_args!("error: --listen: there is no thread for it: {error}"));
+        Status::Failed
+    })?;
     let mut run = Run {
         args,
         session,
@@ -119,6 +129,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         prompt,
         script: Status::Done,
         server,
+        web,
         bell,
         service,
         hangup: None,
@@ -149,6 +160,7 @@ struct Input {
     stats: StatsOut,
     prompt: Option<Prompt>,
     socket: Option<Socket>,
+    listening: Option<Listening>,
 }
 
 impl Input {
@@ -182,12 +194,16 @@ impl Input {
         let options = RunOptions {
             eal: RunOptions::eal_of(args.eal.as_deref()),
             is_profiled: args.profile,
-            is_changeable: args.interactive || args.control.is_some() || service.is_there(),
+            is_changeable: args.interactive
+                || args.control.is_some()
+                || args.listen.is_some()
+                || service.is_there(),
         };
         if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        Ok(Self { pipeline, plan: Arc::new(plan), is_typed, options, stats, prompt, socket })
+        let listening = args.listen.map(|address| listen_for_http(address, &plan.settings)).transpose()?;
+        Ok(Self { pipeline, plan: Arc::new(plan), is_typed, options, stats, prompt, socket, listening })
     }
 }
 
@@ -248,6 +264,11 @@ fn listen(path: &Path, bell: Bell) -> Result<Socket, Status> {
     })
 }
 
+/// Listens for HTTP.
+fn listen_for_http(address: SocketAddr, settings: &Settings) -> Result<Listening, Status> {
+    Listening::on(address, settings).map_err(|refused| not_listening(address, &refused))
+}
+
 /// Sets everything up.
 fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
     broker::start(Arc::clone(plan), options).map_err(|error| {
@@ -266,6 +287,7 @@ struct Run<'a> {
     /// The worst that came of a script that has ended.
     script: Status,
     server: Option<Server>,
+    web: Option<Web>,
     bell: Bell,
     service: Service,
     /// A reload that a signal asked for.
@@ -355,12 +377,17 @@ impl Run<'_> {
             tick.progress.iter().for_each(tell_line);
             self.write_log();
             self.service.look(&self.session);
+            if let Some(web) = self.web.as_mut().filter(|_| !tick.replies.is_empty()) {
+                web.publish_now(&mut self.session);
+            }
             for (old, new) in tick.renamed {
+                self.web.iter_mut().for_each(|web| web.rename(old, new));
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
                 self.prompt.iter_mut().for_each(|prompt| prompt.rename(old, new));
             }
             for (ticket, reply) in tick.replies {
                 self.server.iter_mut().for_each(|server| server.answer(ticket, &reply));
+                self.web.iter_mut().for_each(|web| web.answer(ticket, &reply));
                 if self.hangup.take_if(|hangup| *hangup == ticket).is_some() {
                     self.hung_up(&reply);
                 }
@@ -374,6 +401,10 @@ impl Run<'_> {
             if let Some(server) = &mut self.server {
                 has_more = server.serve(&mut self.session);
                 server.publish(&mut self.session);
+            }
+            if let Some(web) = &mut self.web {
+                has_more |= web.serve(&mut self.session);
+                web.publish(&mut self.session);
             }
             if has_more {
                 continue;
@@ -438,7 +469,7 @@ impl Run<'_> {
     fn leave(&mut self, prompt: Prompt) {
         self.script = prompt.status();
         // others may yet say something by the socket
-        if self.server.is_none() {
+        if self.server.is_none() && self.web.is_none() {
             self.session.leave();
         }
     }
@@ -449,6 +480,9 @@ impl Run<'_> {
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();
+        }
+        if let Some(web) = self.web.take() {
+            web.end();
         }
         let Outcome { last, alarms, is_well } = self.session.end(end);
         self.write_stats(&last);

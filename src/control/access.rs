@@ -9,11 +9,23 @@ use tapline_kernel::peer::Peer;
 /// Somebody at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    pub peer: Peer,
+    /// The process, of this machine; `None` for somebody who came by the network and has not signed in.
+    pub peer: Option<Peer>,
     /// The name of the user.
     pub user: String,
     /// The token that he has shown.
     pub token: Option<Shown>,
+    /// The names of the client certificate that he has shown, such as `CN=anna` and `DNS:anna.example`.
+    pub certificate: Vec<String>,
+    pub via: Via,
+}
+
+impl Caller {
+    /// Somebody who came by the network, with the names of his certificate, if he has one.
+    pub fn unknown(certificate: Vec<String>) -> Self {
+        let user = certificate.first().map_or("anonymous".to_owned(), |name| format!("cert {name}"));
+        Self { peer: None, user, token: None, certificate, via: Via::Web }
+    }
 }
 
 /// This is what callers are judged by.
@@ -29,12 +41,12 @@ impl Judge<'_> {
     /// Gives the highest role that any grant gives the caller, and the right to see packets' bytes where one of them does. Root and
     /// whoever runs the broker are admins; who may connect and is granted nothing may read.
     pub fn principal(&self, caller: &Caller) -> Principal {
-        let Caller { peer, user, token } = caller;
-        let is_owner = peer.uid == 0 || peer.uid == self.own_uid;
+        let Caller { peer, user, token, certificate, via } = caller;
+        let is_owner = peer.as_ref().is_some_and(|peer| peer.uid == 0 || peer.uid == self.own_uid);
         let mut by = Principal {
             user: user.clone(),
-            uid: Some(peer.uid),
-            via: Via::Socket,
+            uid: peer.as_ref().map(|peer| peer.uid),
+            via: *via,
             role: if is_owner { Role::Admin } else { Role::Viewer },
             has_peek: is_owner,
         };
@@ -46,9 +58,10 @@ impl Judge<'_> {
         }
         for grant in self.grants {
             let is_his = match &grant.to {
-                Grantee::User(uid) => peer.uid == *uid,
-                Grantee::Group(gid) => peer.groups.contains(gid),
+                Grantee::User(uid) => peer.as_ref().is_some_and(|peer| peer.uid == *uid),
+                Grantee::Group(gid) => peer.as_ref().is_some_and(|peer| peer.groups.contains(gid)),
                 Grantee::Token(name) => token.is_some_and(|token| token.name == *name),
+                Grantee::Certificate(name) => certificate.contains(name),
             };
             if is_his {
                 by.role = by.role.max(grant.role);
@@ -64,6 +77,29 @@ mod tests {
     use super::super::tokens::NewToken;
     use super::*;
     use crate::plan::{Surroundings, plan};
+
+    fn caller(peer: Option<Peer>, token: Option<Shown>) -> Caller {
+        Caller { peer, user: "x".to_owned(), token, certificate: Vec::new(), via: Via::Socket }
+    }
+
+    #[test]
+    fn whoever_came_by_the_network_has_what_his_certificate_and_his_token_are_granted() {
+        let text = "port attach p net_null0\ntool create t discard\nrule create 1 from p to t\n\
+                    access grant operator cert CN=anna\naccess grant admin user 0\naccess grant admin group 0\n";
+        let mut parsed = tapline_lang::parse_text("t", text, &[]);
+        let plan = plan(&mut parsed, &Surroundings::fixed()).expect("a plan");
+        let tokens = Tokens::default();
+        let judge = Judge { grants: &plan.access, tokens: &tokens, own_uid: 0, now_ns: 0 };
+        for (certificate, role) in [
+            (&[][..], Role::Viewer),
+            (&["CN=anna"], Role::Operator),
+            (&["CN=ann", "DNS:CN=anna"], Role::Viewer),
+        ] {
+            let certificate = certificate.iter().map(|&name| name.to_owned()).collect();
+            let by = judge.principal(&Caller { certificate, via: Via::Web, ..caller(None, None) });
+            assert_eq!((by.role, by.uid, by.via, by.has_peek), (role, None, Via::Web, false));
+        }
+    }
 
     #[test]
     fn the_highest_of_all_grants_counts() {
@@ -94,7 +130,7 @@ mod tests {
             (1000, &[1000], &eyes, Role::Admin, true),
         ] {
             let peer = Peer { uid, gid: groups[0], pid: 1, groups: groups.to_vec() };
-            let caller = Caller { peer, user: "x".to_owned(), token: token.clone() };
+            let caller = caller(Some(peer), token.clone());
             let judge = Judge { grants: &plan.access, tokens: &tokens, own_uid: 7, now_ns: 0 };
             let by = judge.principal(&caller);
             assert_eq!((by.role, by.has_peek), (role, has_peek), "{caller:?}");
@@ -102,7 +138,7 @@ mod tests {
         }
         assert!(tokens.revoke("eyes"));
         let peer = Peer { uid: 1000, gid: 1000, pid: 1, groups: vec![1000] };
-        let caller = Caller { peer, user: "x".to_owned(), token: eyes };
+        let caller = caller(Some(peer), eyes);
         let judge = Judge { grants: &plan.access, tokens: &tokens, own_uid: 7, now_ns: 0 };
         let by = judge.principal(&caller);
         assert_eq!((by.user.as_str(), by.role, by.has_peek), ("x", Role::Viewer, false));

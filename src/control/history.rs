@@ -96,6 +96,11 @@ impl History {
         self.versions.back().expect("a history begins with a version")
     }
 
+    /// Shares the version in force.
+    pub fn share_current(&self) -> Arc<Version> {
+        Arc::clone(self.versions.back().expect("a history begins with a version"))
+    }
+
     /// Returns a version that is kept.
     pub fn get(&self, id: u32) -> Option<&Version> {
         self.versions.iter().map(|version| &**version).find(|version| version.id == id)

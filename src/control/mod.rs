@@ -26,10 +26,14 @@ pub mod help;
 pub mod history;
 /// Lines of a stream, bounded in bytes and number.
 pub mod lines;
+/// One-time links that sign in.
+pub mod links;
 /// The things that a broker knows from those before it.
 pub mod memory;
 /// Pieces of text for a stream that may take none.
 pub mod outlet;
+/// All that readers are told without asking.
+pub mod published;
 /// The receipt of a reload.
 pub mod receipt;
 /// A whole file in the place of the running plan.

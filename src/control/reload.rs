@@ -266,6 +266,15 @@ impl Versions {
         self.pending.as_ref().map(|pending| pending.hash.as_str())
     }
 
+    /// Returns what is published of the plan that waits to be confirmed.
+    pub fn pending(&self) -> Option<super::published::Pending> {
+        self.pending.as_ref().map(|pending| super::published::Pending {
+            id: pending.id,
+            until: time(pending.until_ns),
+            rollback_to: pending.back_to,
+        })
+    }
+
     /// Keeps the plan that waits to be confirmed; a dry run says which it is.
     pub fn confirm(&mut self, id: Option<u32>, is_dry_run: bool) -> Reply {
         let Some(Pending { id: waits, .. }) = self.pending else {

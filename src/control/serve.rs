@@ -99,6 +99,7 @@ impl Server {
             }
             Call::Hello(_) => self.socket.answer(client, rpc::result(&form, hello(session, &principal))),
             Call::Subscribe(subscribe) => self.subscribe(session, client, &form, &subscribe),
+            Call::Web => self.socket.answer(client, rpc::reply(&form, &session.link(&caller))),
             Call::Exit => {
                 self.socket.answer(client, rpc::reply(&form, &Reply::done("")));
                 self.socket.close(client);

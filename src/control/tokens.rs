@@ -107,11 +107,7 @@ impl Tokens {
         if self.all.len() >= MOST_TOKENS {
             return Err(format!("there are {MOST_TOKENS} tokens already; take one back"));
         }
-        let mut secret = [0; SECRET_BYTES];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut secret))
-            .map_err(|error| format!("/dev/urandom cannot be read: {error}"))?;
-        let text = format!("{PREFIX}{}", hexadecimal(&secret));
+        let text = format!("{PREFIX}{}", secret()?);
         self.all.push(Token {
             name: new.name,
             sha256: hash(&text),
@@ -214,7 +210,20 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn hash(text: &str) -> String {
+/// Draws a secret of 256 random bits, in hexadecimal digits.
+///
+/// # Errors
+/// The reason why there is none.
+pub fn secret() -> Result<String, String> {
+    let mut secret = [0; SECRET_BYTES];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut secret))
+        .map_err(|error| format!("/dev/urandom cannot be read: {error}"))?;
+    Ok(hexadecimal(&secret))
+}
+
+/// Returns the SHA-256 of a secret, by which it is kept.
+pub fn hash(text: &str) -> String {
     hexadecimal(&Sha256::digest(text))
 }
 

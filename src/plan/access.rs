@@ -12,6 +12,8 @@ pub enum Grantee {
     Group(u32),
     /// A token has a name.
     Token(String),
+    /// A client certificate has names: `CN=anna`, or one of its alternative names.
+    Certificate(String),
 }
 
 /// `access grant …`.

@@ -385,6 +385,10 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         tpids,
         panic_dump,
         audit,
+        metrics_rules,
+        has_telemetry,
+        web_anonymous,
+        tls,
     } = new;
     let judged = [
         ("burst", *burst == old.burst, Needs::Swap),
@@ -401,6 +405,12 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         ("panic-dump", *panic_dump == old.panic_dump, Needs::Swap),
         // whoever may change the plan is not to choose where that is written
         ("audit", *audit == old.audit, Needs::Restart),
+        ("metrics", *metrics_rules == old.metrics_rules, Needs::Nothing),
+        // EAL is told of it when it starts
+        ("telemetry", *has_telemetry == old.has_telemetry, Needs::Restart),
+        ("web", *web_anonymous == old.web_anonymous, Needs::Nothing),
+        // the HTTP server looks at it; what it cannot begin or end is told by the server
+        ("tls", *tls == old.tls, Needs::Nothing),
     ];
     let changed = judged.into_iter().filter(|(_, is_same, _)| !is_same);
     let change = |(key, _, needs)| Change {

@@ -221,6 +221,12 @@ impl Table {
         if let Some(Spanned { value: path, span }) = definitions.audit {
             table.writes(path, "is written by `set audit`".to_owned(), Place::Text(*span));
         }
+        if let Some(tls) = definitions.tls {
+            let files = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref(), tls.crl.as_ref()];
+            for Spanned { value: path, span } in files.into_iter().flatten() {
+                table.reads(path, "is read by `set tls`".to_owned(), Place::Text(*span));
+            }
+        }
         for port in &definitions.ports {
             table.add_port(port, &parsed.sources);
         }

@@ -12,7 +12,7 @@ use super::access::{AuditPlan, GrantPlan};
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
-use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread, WhenGone};
+use tapline_api::words::{Anonymous, Class, ClockQuality, DedupAction, TimestampFormat, Unread, WhenGone};
 use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
@@ -136,6 +136,26 @@ pub struct Settings {
     pub panic_dump: Option<PathBuf>,
     /// The log of changes; `None`: there is none.
     pub audit: Option<AuditPlan>,
+    /// Rules that have metrics of their own; further ones are left out of them.
+    pub metrics_rules: usize,
+    /// DPDK's telemetry socket is there, with commands of Tapline.
+    pub has_telemetry: bool,
+    /// Who may read by HTTP without signing in; `None`: everybody on loopback, and nobody beyond it.
+    pub web_anonymous: Option<Anonymous>,
+    /// The files that the HTTP server has TLS by; `None`: it has none.
+    pub tls: Option<TlsPlan>,
+}
+
+/// `set tls …`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsPlan {
+    /// The chain of certificates, the server's own first.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// The authorities of client certificates; with them every client shows one.
+    pub client_ca: Option<PathBuf>,
+    /// Certificates that they have revoked.
+    pub crl: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -155,6 +175,10 @@ impl Default for Settings {
             tpids: Vec::new(),
             panic_dump: None,
             audit: None,
+            metrics_rules: 1000,
+            has_telemetry: false,
+            web_anonymous: None,
+            tls: None,
         }
     }
 }

@@ -35,3 +35,5 @@ mod start;
 mod times;
 /// Sampling, dedup, schedules, groups and failover.
 mod tools;
+/// The HTTP server, by curl, Prometheus and openssl.
+mod web;

@@ -248,6 +248,10 @@ events! {
     AuditFailed = "audit_failed" { path: String, error: String, },
     /// The audit log is written again.
     AuditResumed = "audit_resumed" { path: String, },
+    /// HTTP is answered.
+    HttpBegun = "http_begun" { url: String, cpus: String, },
+    /// The files of `set tls` are wrong; connections begin with those before.
+    HttpFilesFailed = "http_files_failed" { error: String, },
     /// The last record of the audit log, now and then: a log that has it not was cut.
     AuditHead = "audit_head" {
         path: String,
@@ -408,6 +412,7 @@ impl Event {
             | Event::CaptureStuck { .. }
             | Event::OutputShort { .. }
             | Event::AuditFailed { .. }
+            | Event::HttpFilesFailed { .. }
             | Event::StateFailed { .. }
             | Event::EndFailed { .. }
             | Event::RollbackFailed { .. }
@@ -464,6 +469,7 @@ impl Event {
             | Event::PlanChanged { .. }
             | Event::RolledBack { .. }
             | Event::AuditResumed { .. }
+            | Event::HttpBegun { .. }
             | Event::AuditHead { .. }
             | Event::StateResumed { .. }
             | Event::AlarmCleared(_) => Level::Notice,
@@ -486,6 +492,8 @@ impl Event {
             | Event::StatisticsLost { .. }
             | Event::AuditFailed { .. }
             | Event::AuditResumed { .. }
+            | Event::HttpBegun { .. }
+            | Event::HttpFilesFailed { .. }
             | Event::AuditHead { .. }
             | Event::AuditCut { .. }
             | Event::ConfirmInterrupted { .. }
@@ -841,7 +849,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of the audit log, or of the folder of `--state`.
+    /// Writes an event of the audit log, of the folder of `--state`, or of the HTTP server.
     fn write_audit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::AuditFailed { path, error } => {
@@ -851,6 +859,10 @@ impl Event {
                 )
             }
             Event::AuditResumed { path } => write!(f, "{path}: the audit log is written again"),
+            Event::HttpBegun { url, cpus } => write!(f, "http: {url} is answered, on {cpus}"),
+            Event::HttpFilesFailed { error } => {
+                write!(f, "http: {error}; connections begin with the certificates before")
+            }
             Event::AuditHead { path, record, hash } => {
                 write!(f, "{path}: the audit log has the head {record}:{hash}")
             }

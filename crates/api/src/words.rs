@@ -158,6 +158,18 @@ words! {
         Group = "group",
         /// Whoever shows a token.
         Token = "token",
+        /// Whoever shows a client certificate of this name.
+        Certificate = "cert",
+    }
+
+    /// Who may read by HTTP without signing in.
+    pub enum Anonymous {
+        /// Everybody, on loopback.
+        On = "on",
+        /// Everybody reads the metrics alone.
+        Metrics = "metrics",
+        /// Nobody.
+        Off = "off",
     }
 
     /// The use of an audit log that cannot be written.

@@ -1,4 +1,8 @@
 //! CPUs, pages and threads, as this process finds them.
+//! # Source
+//! sched_setaffinity(2), sched_setscheduler(2), sched(7).
+
+use std::io;
 
 use rustix::thread::CpuSet;
 
@@ -26,9 +30,49 @@ pub fn run_beside_main() {
     }
 }
 
+/// Lets the calling thread, and those that it starts, run on these CPUs alone.
+///
+/// # Errors
+/// If the kernel refuses, such as where there is none of them.
+pub fn run_on(cpus: &[u32]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus.iter().filter(|&&cpu| (cpu as usize) < CpuSet::MAX_CPU) {
+        set.set(cpu as usize);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Lets the calling thread run only while no other thread wants its CPU (`SCHED_IDLE`).
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn run_when_idle() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the parameters, which are valid for the call, and changes the calling thread's policy alone.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_runs_where_it_was_put_and_when_nobody_else_does() {
+        let placed = std::thread::spawn(|| {
+            let last = *available_cpus().last().expect("a CPU");
+            run_on(&[last]).expect("it is allowed");
+            run_when_idle().expect("everybody may");
+            assert!(run_on(&[]).is_err());
+            // the 41st field is the policy: 5 is SCHED_IDLE (proc_pid_stat(5))
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("procfs knows the thread");
+            let after_name = stat.rsplit_once(") ").expect("a name").1.to_owned();
+            (available_cpus() == [last], after_name.split(' ').nth(38).expect("a policy").to_owned())
+        });
+        assert_eq!(placed.join().expect("it ends"), (true, "5".to_owned()));
+    }
 
     #[test]
     fn a_thread_of_a_pinned_thread_runs_beside_main() {

@@ -50,6 +50,13 @@ pub fn take_variables<const N: usize>(names: [&str; N]) -> [Option<OsString>; N]
     values
 }
 
+/// Returns the CPU time of all threads of this process.
+pub fn cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let (seconds, ns) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    std::time::Duration::new(seconds.unwrap_or(0), ns.unwrap_or(0))
+}
+
 /// Ends the process at once: no destructor runs, no lock is waited for. For a process whose threads are stuck.
 pub fn end_at_once(status: u8) -> ! {
     // SAFETY: _exit(2) takes any number and touches no memory of this process.

@@ -225,6 +225,7 @@ pub(super) fn assemble(
         machine,
         layout: ways.layout,
         is_at_rest: false,
+        forgotten: Default::default(),
         swapped: None,
         retirement: None,
         workers: RunningWorkers::new(),

@@ -13,13 +13,14 @@ pub mod gate;
 mod head;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::published::AuditState;
 use super::state::State;
 use crate::plan::access::AuditPlan;
 use chain::Head;
@@ -67,6 +68,10 @@ struct Shared {
     busy_since: Mutex<Option<Instant>>,
     /// Records that had no room.
     lost: AtomicU64,
+    /// The number of the last record that is written.
+    written: AtomicU64,
+    /// What was to be written last could not be.
+    is_failing: AtomicBool,
 }
 
 struct Job {
@@ -190,6 +195,15 @@ impl Audit {
                 ))
             }
         }
+    }
+
+    /// Returns how the log is, if there is one.
+    pub fn state(&self) -> Option<AuditState> {
+        let log = self.log.as_ref()?;
+        Some(AuditState {
+            seq: log.shared.written.load(Ordering::Relaxed),
+            is_stuck: log.is_late || log.shared.is_failing.load(Ordering::Relaxed),
+        })
     }
 
     /// Takes what happened to the log since the last time.
@@ -330,6 +344,8 @@ impl Writer {
             // whoever does not wait has no use for it
             let _ = answer.send(result);
         }
+        self.shared.written.store(self.file.head().seq, Ordering::Relaxed);
+        self.shared.is_failing.store(written.is_err(), Ordering::Relaxed);
         // the session is gone where nobody hears it
         let _ = match (written, self.is_failing) {
             (Err(error), false) => {

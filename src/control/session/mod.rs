@@ -5,6 +5,8 @@
 
 /// Commands to the broker itself.
 mod commands;
+/// What the HTTP server is given.
+mod publish;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,9 @@ use crate::control::audit::gate::Passage;
 use crate::control::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded};
 use crate::control::complete::{Completion, complete};
 use crate::control::history::{History, Source};
+use crate::control::links::Links;
 use crate::control::memory::Memory;
+use crate::control::published::Reloaded;
 use crate::control::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions, remarked};
 use crate::control::tokens::{Shown, Tokens};
 use crate::control::work::{Look, Work};
@@ -40,6 +44,8 @@ use tapline_dpdk::clock;
 use tapline_kernel::process::own_uid;
 use tapline_lang::ast::session::Reload;
 use tapline_lang::ast::{Command, Show};
+
+pub use publish::WebPlace;
 
 /// Names a request whose answer comes later.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -141,6 +147,14 @@ pub struct Session {
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
+    /// The HTTP server, if there is one.
+    web: Option<WebPlace>,
+    /// Links that sign in to it.
+    links: Links,
+    /// How the last reload ended.
+    reloaded: Option<Reloaded>,
+    /// The last receipt, by its number.
+    last_receipt: Option<(u64, Arc<str>)>,
 }
 
 /// A change that waits for the one before it.
@@ -222,6 +236,10 @@ impl Session {
             quiet,
             is_quit: false,
             is_attended,
+            web: None,
+            links: Links::default(),
+            reloaded: None,
+            last_receipt: None,
         }
     }
 
@@ -609,6 +627,9 @@ impl Session {
         match progress {
             Progress::Waits(_) => None,
             Progress::Refused(reply) => {
+                if matches!(cause, Cause::Reload { .. }) && !is_dry_run {
+                    self.note_reload(false);
+                }
                 if by.role > Role::Viewer || reply.error == Some(ErrorKind::Forbidden) {
                     gate.answered(&mut self.audit, &reply);
                 }
@@ -633,6 +654,9 @@ impl Session {
                 }
             },
             Progress::Done(taken) => {
+                if matches!(cause, Cause::Reload { .. }) && !is_dry_run {
+                    self.note_reload(true);
+                }
                 let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns() };
                 if is_dry_run {
                     return Some(self.versions.rehearse(&cause, *taken, &scene));
@@ -719,7 +743,10 @@ impl Session {
             Show::Ports => tables(table::ports),
             Show::Tools => tables(table::tools),
             Show::Rules => tables(table::rules),
-            Show::Lcores => tables(table::lcores),
+            Show::Lcores => {
+                let web = self.web.as_ref().map(|web| format!("http: {}\n", web.cpus));
+                tables(table::lcores) + &web.unwrap_or_default()
+            }
             Show::Stats => tables(|snapshot| table::summary(snapshot, table::When::Running)),
             Show::Groups => tables(table::groups),
             Show::Wires => tables(table::wires),
@@ -778,7 +805,7 @@ impl Promised {
 }
 
 /// Lists the commands of the language for programs.
-fn commands() -> Value {
+pub fn commands() -> Value {
     let all = tapline_lang::commands();
     let rows = all.iter().map(|command| {
         json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })

@@ -27,6 +27,7 @@ use super::lines::Line;
 use super::tokens::Shown;
 use client::Client;
 use place::Place;
+use tapline_api::words::Via;
 use tapline_kernel::peer::peer;
 use tapline_kernel::process::user_name;
 
@@ -173,7 +174,10 @@ impl Shared {
         }
         let caller = match peer(&stream) {
             // looked up once: it may take its time
-            Ok(peer) => Caller { user: user_name(peer.uid), peer, token: None },
+            Ok(peer) => {
+                let user = user_name(peer.uid);
+                Caller { peer: Some(peer), user, token: None, certificate: Vec::new(), via: Via::Socket }
+            }
             Err(error) => return client::turn_away(&stream, &format!("who you are is not known: {error}")),
         };
         let id = ClientId(self.next.fetch_add(1, Ordering::Relaxed));

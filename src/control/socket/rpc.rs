@@ -58,6 +58,8 @@ pub enum Call {
     /// With a token, where one is shown.
     Hello(Option<String>),
     Subscribe(Subscribe),
+    /// `web`: the client wants a link that signs in to the HTTP server.
+    Web,
     /// `exit`: the client wants to be disconnected.
     Exit,
 }
@@ -178,6 +180,11 @@ struct Complete {
     cursor: Option<usize>,
 }
 
+/// A method without parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HelloParams {
@@ -195,6 +202,7 @@ pub fn read(line: Vec<u8>) -> Result<(Call, Form), Wrong> {
     match line.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => read_json(&line),
         _ if line.trim_ascii() == b"exit" => Ok((Call::Exit, Form::Text)),
+        _ if line.trim_ascii() == b"web" => Ok((Call::Web, Form::Text)),
         _ => Ok((Call::Session(Request::line(line)), Form::Text)),
     }
 }
@@ -225,7 +233,11 @@ fn is_id(id: &Value) -> bool {
     id.is_string() || id.is_number() || id.is_null()
 }
 
-fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
+/// Reads the parameters of a method.
+///
+/// # Errors
+/// The code and the reason where there is no such method, or it has no such parameters.
+pub fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
     fn of<T: DeserializeOwned>(params: Value) -> Result<T, (i32, String)> {
         serde_json::from_value(params).map_err(|error| (INVALID_PARAMS, error.to_string()))
     }
@@ -249,6 +261,7 @@ fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
         }
         "confirm" => of::<OfPlan>(params).map(|of| Call::Command(SessionCommand::Confirm(of.id)))?,
         "rollback" => of::<OfPlan>(params).map(|of| Call::Command(SessionCommand::Rollback(of.id)))?,
+        "web" => of::<Nothing>(params).map(|_| Call::Web)?,
         "complete" => {
             let Complete { line, cursor } = of(params)?;
             let cursor = cursor.unwrap_or(line.len());
@@ -281,7 +294,7 @@ fn call(method: &str, params: Value) -> Result<Call, (i32, String)> {
 
 /// All methods.
 pub const METHODS: &[&str] =
-    &["hello", "run", "get", "reload", "confirm", "rollback", "subscribe", "complete"];
+    &["hello", "run", "get", "reload", "confirm", "rollback", "subscribe", "complete", "web"];
 
 /// Says a reply as the client wants it.
 pub fn reply(form: &Form, reply: &Reply) -> String {

@@ -68,6 +68,7 @@ impl<'a> Resolver<'a> {
         let ast::access::Grantee { kind, name } = written;
         let (find, of): (_, fn(u32) -> Grantee) = match kind {
             GranteeKind::Token => return Ok(Grantee::Token(name.value.clone())),
+            GranteeKind::Certificate => return Ok(Grantee::Certificate(name.value.clone())),
             GranteeKind::User => (self.surroundings.names.user, Grantee::User),
             GranteeKind::Group => (self.surroundings.names.group, Grantee::Group),
         };

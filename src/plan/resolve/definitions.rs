@@ -17,6 +17,7 @@ use tapline_lang::ast::filter::Filter;
 use tapline_lang::ast::group::GroupOption;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::rule::RuleClause;
+use tapline_lang::ast::set::Tls;
 use tapline_lang::ast::tool::{ToolOption, ToolTarget};
 use tapline_lang::ast::wire::WireOption;
 use tapline_lang::diagnostic::Diagnostic;
@@ -37,6 +38,8 @@ pub(crate) struct Definitions<'a> {
     pub access: Vec<Granted<'a>>,
     /// The place of the path of `set audit`.
     pub audit: Option<&'a Spanned<String>>,
+    /// The files of `set tls`.
+    pub tls: Option<&'a Tls>,
     pub actions: Vec<Action>,
 }
 
@@ -62,6 +65,7 @@ pub(crate) struct Tables<'a> {
     pub rules: Table<'a, Rule<'a>>,
     pub access: Vec<Granted<'a>>,
     pub audit: Option<&'a Spanned<String>>,
+    pub tls: Option<&'a Tls>,
     pub actions: Vec<Action>,
 }
 
@@ -80,6 +84,7 @@ impl<'a> Tables<'a> {
             rules,
             access: self.access,
             audit: self.audit,
+            tls: self.tls,
             actions: self.actions,
         }
     }

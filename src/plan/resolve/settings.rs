@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Resolver;
 use super::definitions::Tables;
 use crate::plan::access::AuditPlan;
-use crate::plan::value::Stages;
+use crate::plan::value::{Stages, TlsPlan};
 use tapline_datapath::work_plan::Idle;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast;
@@ -99,6 +99,22 @@ impl<'a> Resolver<'a> {
                 let mode = mode.as_ref().map(|mode| mode.value);
                 settings.audit = Some(AuditPlan { path: PathBuf::from(&path.value), mode });
                 tables.audit = Some(path);
+            }
+            Setting::Metrics { rules } => {
+                settings.metrics_rules = usize::try_from(rules.value).unwrap_or(usize::MAX);
+            }
+            Setting::Telemetry(is_on) => settings.has_telemetry = is_on.value,
+            Setting::Web { anonymous } => settings.web_anonymous = Some(anonymous.value),
+            Setting::Tls(tls) => {
+                let path = |file: &Spanned<String>| PathBuf::from(&file.value);
+                let ast::set::Tls { cert, key, client_ca, crl } = tls;
+                tables.settings.tls = Some(TlsPlan {
+                    cert: path(cert),
+                    key: path(key),
+                    client_ca: client_ca.as_ref().map(path),
+                    crl: crl.as_ref().map(path),
+                });
+                tables.tls = Some(tls);
             }
         }
     }

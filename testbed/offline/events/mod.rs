@@ -194,6 +194,8 @@ fn of_the_end() -> Vec<Event> {
             error: text("No space left on device (os error 28)"),
         },
         Event::AuditResumed { path: text("audit.jsonl") },
+        Event::HttpBegun { url: text("http://127.0.0.1:9464"), cpus: text("CPUs 0, which no worker has") },
+        Event::HttpFilesFailed { error: text("set tls: cert.pem: it has no certificate") },
         Event::AuditHead { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
         Event::AuditCut { path: text("audit.jsonl"), record: 256, hash: "c0ffee00".repeat(8) },
         interrupted(true),

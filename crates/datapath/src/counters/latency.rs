@@ -12,10 +12,47 @@ const PART_BITS: u32 = 5;
 const VALUE_BITS: u32 = 40;
 const BUCKETS: usize = ((VALUE_BITS - PART_BITS + 1) << PART_BITS) as usize;
 
+/// Upper bounds of a [`Spread`], in nanoseconds: 1, 2 and 5 of each power of ten from 100 ns to 1 s.
+pub const BOUNDS_NS: [u64; 22] = [
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
+/// How values spread over fixed bounds: a histogram as Prometheus has it. Count and sum are exact; a value that is above a bound by less
+/// than 1/32 of itself may count as above it, and none that is above counts as below.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Spread {
+    /// How many values are at most each of [`BOUNDS_NS`].
+    pub up_to: [u64; BOUNDS_NS.len()],
+    pub count: u64,
+    pub sum_ns: u64,
+}
+
 /// One worker's histogram of one tool.
 pub struct Histogram {
     buckets: Box<[Counter]>,
     max: Counter,
+    sum: Counter,
 }
 
 impl Default for Histogram {
@@ -23,6 +60,7 @@ impl Default for Histogram {
         Self {
             buckets: std::iter::repeat_with(Counter::default).take(BUCKETS).collect(),
             max: Counter::default(),
+            sum: Counter::default(),
         }
     }
 }
@@ -50,6 +88,7 @@ impl Histogram {
     pub fn record(&self, ticks: u64) {
         self.buckets[bucket_of(ticks)].add(1);
         self.max.peak(ticks);
+        self.sum.add(ticks);
     }
 }
 
@@ -58,6 +97,7 @@ impl Histogram {
 pub struct Merged {
     buckets: Vec<u64>,
     max: u64,
+    sum: u64,
 }
 
 impl Merged {
@@ -68,6 +108,7 @@ impl Merged {
             *sum += bucket.get();
         }
         self.max = self.max.max(histogram.max.get());
+        self.sum += histogram.sum.get();
     }
 
     pub fn merge(&mut self, other: &Merged) {
@@ -76,6 +117,7 @@ impl Merged {
             *sum += count;
         }
         self.max = self.max.max(other.max);
+        self.sum += other.sum;
     }
 
     /// Gives what was counted since `earlier`. The maximum stays that of the whole time, since it cannot be taken back.
@@ -84,6 +126,7 @@ impl Merged {
         Merged {
             buckets: self.buckets.iter().zip(before).map(|(now, before)| now - before).collect(),
             max: self.max,
+            sum: self.sum.saturating_sub(earlier.sum),
         }
     }
 
@@ -101,7 +144,7 @@ impl Merged {
 
     /// In nanoseconds; `hz` is ticks a second.
     pub fn latency(&self, hz: u64) -> Latency {
-        let ns = |ticks: u64| (u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))) as u64;
+        let ns = |ticks| ns(ticks, hz);
         let samples = self.buckets.iter().sum();
         Latency {
             p50: self.quantile(1, 2).map(ns),
@@ -111,6 +154,27 @@ impl Merged {
             samples,
         }
     }
+
+    /// Counts the values below fixed bounds; `hz` is ticks a second.
+    pub fn spread(&self, hz: u64) -> Spread {
+        let mut spread = Spread { sum_ns: ns(self.sum, hz), ..Spread::default() };
+        let mut bound = 0;
+        for (bucket, &count) in self.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let last = ns(last_of(bucket), hz);
+            while bound < BOUNDS_NS.len() && BOUNDS_NS[bound] < last {
+                spread.up_to[bound] = spread.count;
+                bound += 1;
+            }
+            spread.count += count;
+        }
+        spread.up_to[bound..].fill(spread.count);
+        spread
+    }
+}
+
+/// Turns ticks into nanoseconds.
+fn ns(ticks: u64, hz: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))) as u64
 }
 
 #[cfg(test)]
@@ -146,8 +210,29 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_spread_counts_what_is_below_its_bounds(
+            values in prop::collection::vec(prop_oneof![1u64..2_000, 1u64..1 << 36], 0..200),
+            hz in prop_oneof![Just(1_000_000_000u64), Just(2_596_992_000), Just(24_000_000)],
+        ) {
+            let ours = Histogram::default();
+            values.iter().for_each(|&value| ours.record(value));
+            let mut merged = Merged::default();
+            merged.add(&ours);
+            let spread = merged.spread(hz);
+            let total: u64 = values.iter().sum();
+            prop_assert_eq!((spread.count, spread.sum_ns), (values.len() as u64, ns(total, hz)));
+            for (up_to, bound) in spread.up_to.into_iter().zip(BOUNDS_NS) {
+                let below = |bound: f64| values.iter().filter(|&&value| ns(value, hz) as f64 <= bound).count() as u64;
+                prop_assert!(up_to <= below(bound as f64) && up_to >= below(bound as f64 * (1.0 - 1.0 / 32.0) - 1.0 - 1e9 / hz as f64));
+            }
+        }
+    }
+
     #[test]
     fn nothing_measured_is_null() {
+        assert_eq!(Merged::default().spread(1), Spread::default());
         assert_eq!(Merged::default().latency(1_000_000_000), Latency::default());
     }
 }

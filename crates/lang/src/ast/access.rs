@@ -12,7 +12,7 @@ pub struct Grantee {
     pub name: Name,
 }
 
-/// `access grant ROLE user|group|token NAME [peek]`.
+/// `access grant ROLE user|group|token|cert NAME [peek]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Grant {
     pub role: Spanned<Role>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::source::Spanned;
-use tapline_api::words::{AuditMode, ClockQuality};
+use tapline_api::words::{Anonymous, AuditMode, ClockQuality};
 
 /// `set KEY VALUE`.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +36,29 @@ pub enum Setting {
         path: Spanned<String>,
         mode: Option<Spanned<AuditMode>>,
     },
+    /// How many rules have metrics of their own.
+    Metrics {
+        rules: Spanned<u64>,
+    },
+    /// DPDK's telemetry socket, with commands of Tapline.
+    Telemetry(Spanned<bool>),
+    /// Who may read by HTTP without signing in.
+    Web {
+        anonymous: Spanned<Anonymous>,
+    },
+    Tls(Tls),
+}
+
+/// `set tls cert FILE key FILE [client-ca FILE] [crl FILE]`: files of the HTTP server.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Tls {
+    /// The chain of certificates, the server's own first.
+    pub cert: Spanned<String>,
+    pub key: Spanned<String>,
+    /// The authorities of client certificates.
+    pub client_ca: Option<Spanned<String>>,
+    /// Certificates that they have revoked.
+    pub crl: Option<Spanned<String>>,
 }
 
 /// The lcores that the work runs on, by number.

@@ -7,10 +7,10 @@ use super::line::{Line, Read, Verb, verb};
 use tapline_api::words::{GranteeKind, Role};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("grant", verb(Role::Admin, "ROLE user|group|token NAME [peek]", "says who may do what", grant)),
+    ("grant", verb(Role::Admin, "ROLE user|group|token|cert NAME [peek]", "says who may do what", grant)),
     (
         "revoke",
-        verb(Role::Admin, "user|group|token NAME", "takes back what was granted", |line| {
+        verb(Role::Admin, "user|group|token|cert NAME", "takes back what was granted", |line| {
             grantee(line).map(Command::AccessRevoke)
         }),
     ),

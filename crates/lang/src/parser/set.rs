@@ -1,7 +1,7 @@
 //! `set KEY VALUE`.
 
 use super::super::ast::Command;
-use super::super::ast::set::{Idle, Lcores, Setting};
+use super::super::ast::set::{Idle, Lcores, Setting, Tls};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::Spanned;
 use super::super::suggest::nearest;
@@ -52,6 +52,27 @@ pub(super) const KEYS: &[(&str, Key)] = &[
         line.may_be(tapline_api::words::AuditMode::WORDS.iter().copied());
         let mode = line.peek().map(|_| line.word_of("audit")).transpose()?;
         Ok(Setting::Audit { path, mode })
+    }),
+    ("metrics", |line| {
+        line.expect("rules")?;
+        Ok(Setting::Metrics { rules: line.value("metrics", count(0..=1_000_000))? })
+    }),
+    ("telemetry", |line| {
+        Ok(Setting::Telemetry(line.choice("telemetry", &[("on", true), ("off", false)])?))
+    }),
+    ("web", |line| {
+        line.expect("anonymous")?;
+        Ok(Setting::Web { anonymous: line.word_of("web anonymous")? })
+    }),
+    ("tls", |line| {
+        let pem = |line: &mut Line<'_>, key| line.value(key, text("a PEM file's path"));
+        line.expect("cert")?;
+        let cert = pem(line, "cert")?;
+        line.expect("key")?;
+        let key = pem(line, "tls key")?;
+        let client_ca = line.optional("client-ca", |line| pem(line, "client-ca"))?;
+        let crl = line.optional("crl", |line| pem(line, "crl"))?;
+        Ok(Setting::Tls(Tls { cert, key, client_ca, crl }))
     }),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::ast::set::{Idle, Lcores, Setting};
+use super::super::ast::set::{Idle, Lcores, Setting, Tls};
 use super::value::{count, duration, lcores};
 use super::{Print, Words};
 
@@ -30,6 +30,20 @@ impl Print for Setting {
             Setting::Audit { path, mode } => {
                 line.word("audit").text(&path.value);
                 mode.iter().fold(line, |line, mode| line.word(mode.value.word()))
+            }
+            Setting::Metrics { rules } => line.word("metrics").word("rules").word(count(rules.value)),
+            Setting::Telemetry(is_on) => {
+                line.word("telemetry").word(if is_on.value { "on" } else { "off" })
+            }
+            Setting::Web { anonymous } => line.word("web").word("anonymous").word(anonymous.value.word()),
+            Setting::Tls(Tls { cert, key, client_ca, crl }) => {
+                line.word("tls").word("cert").text(&cert.value).word("key").text(&key.value);
+                for (word, file) in [("client-ca", client_ca), ("crl", crl)] {
+                    file.iter().for_each(|file| {
+                        line.word(word).text(&file.value);
+                    });
+                }
+                line
             }
         };
     }

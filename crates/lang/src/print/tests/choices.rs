@@ -198,7 +198,7 @@ impl Choices<'_> {
     }
 
     fn setting(&mut self) -> String {
-        match self.below(16) {
+        match self.below(20) {
             0 => format!("burst {}", self.number(64)),
             1 => format!("lcores {}", self.lcores()),
             2 => {
@@ -221,6 +221,13 @@ impl Choices<'_> {
             10 => format!("clock {}", self.of(&["ntp", "gps", "ptp"])),
             11 => format!("tpid {}", self.of(&["0x8200", "0x9300,0x8200", "37376"])),
             12 => format!("audit {}{}", self.text(), self.of(&["", " required", " best-effort"])),
+            13 => format!("metrics rules {}", self.of(&["0", "1000", "10k", "1M"])),
+            14 => self.of(&["telemetry on", "telemetry off"]).to_owned(),
+            15 => format!("web anonymous {}", self.of(&["on", "metrics", "off"])),
+            16 => {
+                let (ca, crl) = (self.option("client-ca", Self::text), self.option("crl", Self::text));
+                format!("tls cert {} key {}{ca}{crl}", self.text(), self.text())
+            }
             _ => format!("panic-dump {}", self.text()),
         }
     }
