@@ -47,6 +47,7 @@ fn main() {
         .allowlist_function("tl_.*")
         .allowlist_function("rte_(eal_init|eal_cleanup|eal_has_hugepages|eal_remote_launch|eal_wait_lcore|strerror|version|get_tsc_hz|socket_id_by_idx|lcore_to_socket_id|lcore_is_enabled|get_main_lcore)")
         .allowlist_function("rte_dev_(probe|remove)")
+        .allowlist_function("rte_tel(emetry_register_cmd|_data_(start_array|start_dict|add_array_string))")
         .allowlist_function("rte_eth_(dev_(start|stop|close|count_avail|get_mtu|set_mtu|get_name_by_port|get_port_by_name|is_valid_port|socket_id|set_link_up|set_link_down|adjust_nb_rx_tx_desc)|macaddr_get|promiscuous_(enable|disable)|allmulticast_enable|stats_get|stats_reset|timesync_enable|timesync_read_time|timesync_disable|read_clock)")
         .allowlist_function("rte_pktmbuf_(pool_create|free_bulk|copy)")
         .allowlist_function("rte_mempool_(free|avail_count|in_use_count)")

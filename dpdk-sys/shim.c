@@ -538,3 +538,12 @@ int tl_eth_rss(uint16_t port, uint8_t *key, uint8_t room, uint64_t *types)
 unsigned tl_ring_room(const struct rte_ring *ring) { return rte_ring_free_count(ring); }
 
 unsigned tl_ring_count(const struct rte_ring *ring) { return rte_ring_count(ring); }
+
+int tl_telemetry_add(struct rte_tel_data *answer, const char *name, uint64_t value)
+{
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+	return rte_tel_data_add_dict_uint(answer, name, value);
+#else
+	return rte_tel_data_add_dict_u64(answer, name, value);
+#endif
+}

@@ -13,6 +13,7 @@
 #include <rte_mbuf_dyn.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+#include <rte_telemetry.h>
 #include <rte_version.h>
 
 /* Offsets in struct rte_mbuf of the installed release, in bytes. */
@@ -131,5 +132,8 @@ unsigned tl_ring_count(const struct rte_ring *ring);
 /* The RSS key's length (written to key, at most room bytes) and hash types in force, or -errno. */
 int tl_eth_rss(uint16_t port, uint8_t *key, uint8_t room, uint64_t *types);
 unsigned tl_ring_room(const struct rte_ring *ring);
+
+/* Adds a number to an answer of telemetry, which is a dictionary: the function that does has two names. */
+int tl_telemetry_add(struct rte_tel_data *answer, const char *name, uint64_t value);
 
 #endif

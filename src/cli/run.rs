@@ -25,6 +25,7 @@ use crate::control::reload::Origin;
 use crate::control::serve::Server;
 use crate::control::session::{Answer, Beginning, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
+use crate::control::telemetry::Telemetry;
 use crate::plan::value::{Action, Settings};
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
@@ -121,6 +122,11 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         tell_line(format_args!("error: --listen: there is no thread for it: {error}"));
         Status::Failed
     })?;
+    let telemetry = plan.settings.has_telemetry.then(|| Telemetry::begin(&session)).transpose();
+    let telemetry = telemetry.map_err(|error| {
+        tell_line(format_args!("error: set telemetry: {error}"));
+        Status::Failed
+    })?;
     let mut run = Run {
         args,
         session,
@@ -130,6 +136,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         script: Status::Done,
         server,
         web,
+        telemetry,
         bell,
         service,
         hangup: None,
@@ -288,6 +295,7 @@ struct Run<'a> {
     script: Status,
     server: Option<Server>,
     web: Option<Web>,
+    telemetry: Option<Telemetry>,
     bell: Bell,
     service: Service,
     /// A reload that a signal asked for.
@@ -406,6 +414,7 @@ impl Run<'_> {
                 has_more |= web.serve(&mut self.session);
                 web.publish(&mut self.session);
             }
+            self.telemetry.iter_mut().for_each(|telemetry| telemetry.publish(&self.session));
             if has_more {
                 continue;
             }

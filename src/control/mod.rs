@@ -46,6 +46,8 @@ pub mod session;
 pub mod socket;
 /// The folder of what outlives a broker.
 pub mod state;
+/// DPDK's telemetry socket.
+pub mod telemetry;
 /// Secrets that stand for a role.
 pub mod tokens;
 /// Plans that are made on a thread of their own.

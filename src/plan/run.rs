@@ -31,7 +31,8 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// All EAL arguments, in their order.
     pub fn eal(&self) -> Vec<String> {
-        [&self.plan.settings.eal[..], &self.options.eal].concat()
+        let telemetry = self.plan.settings.has_telemetry.then(|| "--telemetry".to_owned());
+        [telemetry.as_slice(), &self.plan.settings.eal, &self.options.eal].concat()
     }
 
     /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask

@@ -16,6 +16,7 @@ pub mod mempool;
 pub mod port;
 pub mod queue;
 pub mod ring;
+pub mod telemetry;
 
 pub use eal::Eal;
 pub use error::Error;
