@@ -391,6 +391,7 @@ mod tests {
         // a clock that is set back is borne
         note(&mut history, 100.0, 14_000);
         assert_eq!(received(&history, Span::Quarter).1.len(), 900);
+        note(&mut history, 200_001.0, 14_000);
         for name in 0..MOST_OBJECTS + 3 {
             history.note_object(200_001.0, Kind::Port, &name.to_string(), Reading::default());
         }

@@ -59,7 +59,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long requests are answered without a look at the rest of the broker.
 const LIMIT: Duration = Duration::from_millis(2);
 /// How long the end of the broker waits for the thread.
-const END_LIMIT: Duration = Duration::from_millis(700);
+const END_LIMIT: Duration = Duration::from_millis(900);
 
 /// Returns what is to be said of a plan whose workers leave no CPU for the server's thread; `None` where they do.
 pub fn crowded(plan: &Plan, options: &RunOptions) -> Option<String> {

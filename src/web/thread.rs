@@ -15,7 +15,7 @@ use crate::control::published::Published;
 use tapline_kernel::machine;
 
 /// How long connections may take to end with the broker.
-const END_LIMIT: Duration = Duration::from_millis(400);
+const END_LIMIT: Duration = Duration::from_millis(700);
 
 /// The CPUs that the thread runs on.
 pub(super) struct Cpus {

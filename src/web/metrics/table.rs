@@ -121,7 +121,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "tapline_packets_received_total",
         &["packets.received"],
-        "Packets that drivers handed over. The sum of tapline_packets_total is the same when nothing is on its way.",
+        "Packets that drivers handed over: the sum of all dispositions when nothing is on its way.",
         One(|scene| some(scene.stats.packets.received)),
     ),
     counter(
@@ -168,7 +168,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "tapline_departed_packets_received_total",
         &["departed.received"],
-        "Packets of ports that were detached; tapline_packets_received_total has them too.",
+        "Packets of ports that were detached, which the received packets hold, too.",
         One(|scene| some(scene.stats.departed.map_or(0, |departed| departed.received))),
     ),
     counter(

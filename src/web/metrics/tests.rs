@@ -124,7 +124,9 @@ fn names_are_as_prometheus_wants_them() {
         );
         for label in family.samples.labels() {
             assert!(
-                label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
+                label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
                 "{name}: {label}"
             );
         }

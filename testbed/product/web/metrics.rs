@@ -72,6 +72,50 @@ fn prometheus_scrapes_a_running_broker() {
     served.end();
 }
 
+/// A tool whose port is stopped is down: Alertmanager hears of it.
+#[test]
+fn alertmanager_hears_of_a_tool_that_is_down() {
+    if !has_programs(&["prometheus", "prometheus-alertmanager", "python3"]) {
+        return tapline_skip::skipped("no Prometheus or no Alertmanager (testbed/packages web)");
+    }
+    let served = Served::start(PIPELINE, &[]);
+    served.ctl(&["port", "stop", "out"]);
+    served.python(
+        "python3",
+        "alert.py",
+        &["control.sock", &repository().join("contrib").display().to_string()],
+    );
+    served.end();
+}
+
+/// Each alert has a case in which it fires and one in which it does not.
+#[test]
+fn alerts_fire_when_they_should_and_no_other_time() {
+    let folder = repository().join("contrib/prometheus");
+    let text = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a file");
+    let (rules, tests) = (text("tapline.rules.yml"), text("tapline.rules.test.yml"));
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() >= 15);
+    for alert in alerts {
+        let cases: Vec<&str> = tests.split(&format!("- alertname: {alert}\n")).skip(1).collect();
+        let quiet = cases
+            .iter()
+            .filter(|case| case.lines().nth(1).is_some_and(|line| line.trim() == "exp_alerts: []"));
+        assert_eq!((cases.len(), quiet.count()), (2, 1), "{alert}");
+    }
+    if !has_programs(&["promtool"]) {
+        return tapline_skip::skipped("no promtool (testbed/packages web)");
+    }
+    for arguments in [["check", "rules", "tapline.rules.yml"], ["test", "rules", "tapline.rules.test.yml"]]
+    {
+        let output =
+            Command::new("promtool").args(arguments).current_dir(&folder).output().expect("promtool");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{text}");
+    }
+}
+
 /// Ten thousand rules: the bound holds, and whoever scrapes without pause costs no packet.
 #[test]
 fn ten_thousand_rules_are_bounded() {

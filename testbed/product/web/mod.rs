@@ -6,6 +6,8 @@ mod changes;
 mod metrics;
 /// Reads, streams, limits and the end.
 mod reads;
+/// DPDK's telemetry socket.
+mod telemetry;
 /// Certificates.
 mod tls;
 
@@ -140,15 +142,11 @@ impl Served {
         stdout.into_owned()
     }
 
-    /// Ends the broker, whose account has to hold. Returns how long that took.
-    fn end(mut self) -> Duration {
+    /// Ends the broker, whose account has to hold.
+    fn end(mut self) {
         let started = self.started.take().expect("it runs");
-        let begun = Instant::now();
         started.signal("TERM");
-        let ended = self.lab.end(started);
-        let took = begun.elapsed();
-        ended.done();
-        took
+        self.lab.end(started).done();
     }
 }
 

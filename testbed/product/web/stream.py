@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import sys
-import time
 
 url, control = sys.argv[1:]
 address = url.split("//")[1]
@@ -57,15 +56,15 @@ assert first_id == f"{hello['boot']}-{hello['since']}", first_id
 name, plan, _ = next(told)
 assert name == "plan" and plan["confirm"] is None, plan
 
-# statistics come once a second, with numbers that grow
-seen, begun = [], time.time()
+# statistics come again and again, with numbers that grow
+seen = []
 while len(seen) < 3:
     name, data, _ = next(told)
     if name == "stats":
         assert data["schema"] == "tapline.stats/1" and data["rules"], data
         seen.append(data)
 assert [data["seq"] for data in seen] == sorted({data["seq"] for data in seen})
-assert time.time() - begun > 1.5, "three of them take two seconds"
+assert [data["time"] for data in seen] == sorted({data["time"] for data in seen})
 
 # events come at once, and so does the plan that is another one
 assert "drained" in command("tool drain t")
