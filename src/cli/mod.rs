@@ -174,7 +174,7 @@ fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
 fn not_listening(address: SocketAddr, refused: &Refused) -> Status {
     output::tell_line(format_args!("error: --listen {address}: {refused}"));
     match refused {
-        Refused::Unprotected(_) => Status::Refused,
+        Refused::Unprotected => Status::Refused,
         Refused::Failed(_) | Refused::Tls(_) => Status::Failed,
     }
 }

@@ -12,10 +12,10 @@ use tapline_kernel::machine::available_cpus;
 pub enum Refused {
     /// It is no loopback address, and nothing protects what goes there.
     #[error(
-        "{0} is no loopback address, and without TLS whoever is on the way reads and changes what goes there; \
+        "this is no loopback address, and without TLS whoever is on the way reads and changes what goes there; \
          listen on 127.0.0.1, or say `set tls cert FILE key FILE` in the pipeline file"
     )]
-    Unprotected(SocketAddr),
+    Unprotected,
     #[error("{0}")]
     Failed(#[from] io::Error),
     /// A file of `set tls`.
@@ -45,7 +45,7 @@ impl Listening {
         match &settings.tls {
             Some(tls) => Acceptor::load(tls).map(Some).map_err(Refused::Tls),
             None if address.ip().to_canonical().is_loopback() => Ok(None),
-            None => Err(Refused::Unprotected(address)),
+            None => Err(Refused::Unprotected),
         }
     }
 
@@ -80,7 +80,7 @@ mod tests {
         for address in
             ["0.0.0.0:0", "[::]:0", "198.51.100.7:9464", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:0"]
         {
-            assert!(matches!(check(address), Err(Refused::Unprotected(_))), "{address}");
+            assert!(matches!(check(address), Err(Refused::Unprotected)), "{address}");
         }
     }
 }

@@ -1,7 +1,9 @@
 """Has a real Alertmanager be told by a real Prometheus that a tool of a broker is down."""
 
 import json
+import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,11 +26,22 @@ pathlib.Path("prometheus.yml").write_text(
     f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{manager}']}}]}}]}}\n"
     f"scrape_configs:\n  - {{job_name: tapline, static_configs: [{{targets: ['{url.split('//')[1]}']}}]}}\n"
 )
+# Debian's Alertmanager reads its templates there; one that is unpacked and not installed has them elsewhere
+templates = pathlib.Path("/usr/share/prometheus/alertmanager")
+start = ["prometheus-alertmanager"]
+if not templates.exists():
+    program = pathlib.Path(shutil.which("prometheus-alertmanager")).resolve().parent.parent / "usr/share/prometheus/alertmanager"
+    if os.getuid() != 0 or not program.exists():
+        print("skipped: Alertmanager's templates are not there")
+        sys.exit()
+    shutil.copytree(program, "templates")
+    start = ["unshare", "--mount", "sh", "-c",
+             f'mount -t tmpfs none /usr/share && mkdir -p {templates} && cp "$0"/* {templates} && exec prometheus-alertmanager "$@"', "templates"]
 log = open("daemons.log", "w")
 daemons = [
     subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     for command in (
-        ["prometheus-alertmanager", f"--config.file={contrib}/alertmanager/alertmanager.yml", f"--web.listen-address=127.0.0.1:{manager}",
+        start + [f"--config.file={contrib}/alertmanager/alertmanager.yml", f"--web.listen-address=127.0.0.1:{manager}",
          "--cluster.listen-address=", "--storage.path=manager"],
         ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.path=tsdb"],
     )

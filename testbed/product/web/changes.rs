@@ -168,9 +168,8 @@ fn changes_are_in_the_audit_log() {
     assert_eq!(served.post(&["-H", &token], "/api/v1/run", r#"{"line":"rule disable 20"}"#).0, 200);
     assert_eq!(served.post(&["-H", &token], "/api/v1/reload", "{}").0, 403);
     served.ctl(&["web"]);
-    let lab_path = served.lab.path("audit.jsonl");
+    let log = std::fs::read_to_string(served.lab.path("audit.jsonl")).expect("a log");
     served.end();
-    let log = std::fs::read_to_string(lab_path).expect("a log");
     let by_web: Vec<serde_json::Value> = log
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())

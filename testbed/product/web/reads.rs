@@ -123,13 +123,20 @@ fn the_history_follows_the_counters() {
     let served = Served::start(PIPELINE, &[]);
     std::thread::sleep(Duration::from_millis(4200));
     served.ctl(&["stop"]);
-    std::thread::sleep(Duration::from_millis(1500));
-    let history = served.json(&[], "/api/v1/history?span=15m");
-    let received = history["ports"]["in"]["received"].as_array().expect("a list");
-    assert_eq!(history["count"], json!(received.len()));
-    let values: Vec<f64> = received.iter().filter_map(Value::as_f64).collect();
-    assert!(values.len() >= 4 && values.iter().all(|&rate| rate >= 0.0), "{history}");
-    assert!(values.iter().any(|&rate| rate > 0.0) && values.last() == Some(&0.0), "it rests: {values:?}");
+    let begun = Instant::now();
+    loop {
+        let history = served.json(&[], "/api/v1/history?span=15m");
+        let received = history["ports"]["in"]["received"].as_array().expect("a list");
+        assert_eq!(history["count"], json!(received.len()));
+        let values: Vec<f64> = received.iter().filter_map(Value::as_f64).collect();
+        assert!(values.len() >= 3 && values.iter().all(|&rate| rate >= 0.0), "{history}");
+        assert!(values.iter().any(|&rate| rate > 0.0), "{history}");
+        if values.last() == Some(&0.0) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it rests: {values:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     let day = served.json(&[], "/api/v1/history?span=24h");
     assert_eq!((&day["step"], day["totals"].is_object()), (&json!(60), true));
     served.ctl(&["start"]);
@@ -260,7 +267,7 @@ fn beyond_loopback_there_is_no_plain_http() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(
-            text.contains("0.0.0.0:0 is no loopback address")
+            text.contains("--listen 0.0.0.0:0: this is no loopback address")
                 && text.contains("set tls cert FILE key FILE"),
             "{text}"
         );
