@@ -196,7 +196,7 @@ fn plan_of(
     };
     let warnings = Reply { error: None, ..refused(&parsed, "") };
     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
-    plan::compact(&mut parsed);
+    plan::compact(&mut parsed, &plan);
     let text = lang::text(&parsed.file);
     Ok(Planned { parsed, plan, text, warnings, interrupts: Vec::new() })
 }

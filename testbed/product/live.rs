@@ -382,7 +382,7 @@ fn ports_are_set_up_otherwise(head: &str) {
     steady.change("port config null promiscuous off\n");
     steady.prompt.say("show config");
     let account = steady.end_when_all_came();
-    assert!(account.stdout.contains("\nport config null rxd 256\n"), "{}", account.stdout);
+    assert!(account.stdout.contains("\nport attach null net_null0 rxd 256 promiscuous off\n"), "{}", account.stdout);
     assert!(!account.stdout.contains("interrupt"), "{}", account.stdout);
     let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
     assert_eq!(of_x("requested"), 100_000);
