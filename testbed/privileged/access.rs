@@ -4,8 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use serde_json::Value;
-use tapline_api::words::Role;
+use serde_json::{Value, json};
+use tapline_api::words::{Get, Role, Vocabulary};
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
 use tapline_harness::programs::has_program;
@@ -13,11 +13,13 @@ use tapline_harness::programs::has_program;
 const PIPELINE: &str =
     "set idle sleep\nport attach in net_null0\ntool create t discard\nrule create 10 from in to t\n";
 
-/// Sends each line of standard input, and writes the answers.
-const CLIENT: &str = "import socket,sys
+/// Sends each line of standard input, and writes the answers; what was subscribed to may come in between.
+const CLIENT: &str = "import json,socket,sys
 s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);f=s.makefile('rw')
 for line in sys.stdin:
- f.write(line);f.flush();print(f.readline(),end='',flush=True)";
+ f.write(line);f.flush();answer=f.readline()
+ while 'id' not in json.loads(answer):answer=f.readline()
+ print(answer,end='',flush=True)";
 
 /// Starts a broker in a mount namespace, after `set_up`, a part of a shell script. `None` says why it is skipped.
 fn start(lab: &Lab, set_up: &str, commands: &str) -> Option<Started> {
@@ -72,8 +74,45 @@ fn ask(lab: &Lab, ids: [&str; 3], lines: &[String]) -> Vec<Value> {
 }
 
 fn run(line: &str, is_dry_run: bool) -> String {
-    let params = serde_json::json!({ "line": line, "dry_run": is_dry_run });
-    format!("{}\n", serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "run", "params": params }))
+    request("run", &json!({ "line": line, "dry_run": is_dry_run }))
+}
+
+fn request(method: &str, params: &Value) -> String {
+    format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))
+}
+
+/// Returns calls of a method that have no mistake in their words and change nothing, and the role that each needs.
+fn calls_of(method: &str) -> Vec<(String, Role)> {
+    let as_line = |words: &str| {
+        let all = tapline_lang::commands();
+        all.iter().find(|command| command.words == words).expect("a command of the language").role
+    };
+    let calls: Vec<(Value, Role)> = match method {
+        "hello" => vec![(json!({}), Role::Viewer)],
+        "get" => Get::WORDS.iter().map(|what| (json!({ "what": what }), Role::Viewer)).collect(),
+        "subscribe" => {
+            ["stats", "events"].map(|to| (json!({ "to": to, "interval": 0.05 }), Role::Viewer)).into()
+        }
+        "complete" => vec![(json!({ "line": "rule create 5 from " }), Role::Viewer)],
+        "run" => vec![
+            (json!({ "line": "show rules" }), Role::Viewer),
+            (
+                json!({ "text": "rule create 20 from in to t\nrule destroy 20\n", "dry_run": true }),
+                Role::Operator,
+            ),
+            // the highest role of all lines counts
+            (json!({ "text": "rule destroy 10\ntool destroy t\n", "dry_run": true }), Role::Admin),
+        ],
+        "reload" => {
+            let guarded =
+                json!({ "dry_run": true, "confirm": 60, "guard": { "loss": 1 }, "interrupt": true });
+            [json!({ "dry_run": true }), guarded].map(|params| (params, as_line("reload"))).into()
+        }
+        "confirm" => [json!({}), json!({ "id": 99 })].map(|params| (params, as_line("confirm"))).into(),
+        "rollback" => vec![(json!({ "id": 99 }), as_line("rollback"))],
+        other => panic!("no call of `{other}`"),
+    };
+    calls.into_iter().map(|(params, role)| (request(method, &params), role)).collect()
 }
 
 const FORBIDDEN: i64 = -32003;
@@ -141,7 +180,27 @@ fn each_command_is_taken_from_the_roles_that_it_says_and_from_no_other() {
         (["61004", "61000", ""], Role::Admin),
         (["0", "0", ""], Role::Admin),
     ];
+    let ask_root = |method: &str, params: Value| {
+        ask(&lab, ["0", "0", ""], &[request(method, &params)])[0]["result"].clone()
+    };
+    let before = ask_root("get", json!({ "what": "plan" }));
+    let hello = ask_root("hello", json!({}));
+    let methods: Vec<&str> =
+        hello["methods"].as_array().expect("a list").iter().flat_map(Value::as_str).collect();
+    assert!(methods.len() >= 8, "{hello}");
+    let calls: Vec<(String, Role)> = methods.into_iter().flat_map(calls_of).collect();
+    let (requests, needed): (Vec<String>, Vec<Role>) = calls.into_iter().unzip();
     for (ids, role) in users {
+        let answers = ask(&lab, ids, &requests);
+        assert_eq!(answers.len(), requests.len());
+        for ((request, needed), answer) in requests.iter().zip(&needed).zip(&answers) {
+            let is_forbidden = answer["error"]["code"].as_i64() == Some(FORBIDDEN);
+            assert_eq!(is_forbidden, role < *needed, "{request} by {role}: {answer}");
+            // a viewer's calls have no other reason to fail
+            assert!(*needed > Role::Viewer || answer["error"].is_null(), "{request} by {role}: {answer}");
+        }
+        let role_said = &answers[0]["result"]["role"];
+        assert_eq!(role_said, &json!(role.to_string()), "the first of all methods is `hello`");
         let answers = ask(&lab, ids, &lines);
         assert_eq!(answers.len(), all.len());
         for (command, answer) in all.iter().zip(&answers) {
@@ -149,6 +208,7 @@ fn each_command_is_taken_from_the_roles_that_it_says_and_from_no_other() {
             assert_eq!(is_forbidden, role < command.role, "{} by {role}: {answer}", command.words);
         }
     }
+    assert_eq!(ask_root("get", json!({ "what": "plan" })), before, "nothing of all this changes the plan");
     // what is taken back counts at once, on a connection that is there already
     let operator = ["61007", "61007", "61050"];
     let clear = || run("clear stats", false);
