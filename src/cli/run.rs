@@ -454,7 +454,10 @@ impl Run<'_> {
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();
         }
-        let Outcome { last, alarms, is_well } = self.session.end(end);
+        let Outcome { replies, last, alarms, is_well } = self.session.end(end);
+        for (ticket, reply) in &replies {
+            self.server.iter_mut().for_each(|server| server.answer(*ticket, reply));
+        }
         self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
         if self.args.profile {

@@ -109,13 +109,19 @@ fn a_client_that_stands_still_keeps_no_other_waiting_and_too_many_are_turned_awa
         let _ = writeln!(client.get_mut(), "show rules");
         let mut line = String::new();
         client.read_line(&mut line).expect("an answer");
-        if line.starts_with("error: ") {
+        if line.starts_with('{') {
             break line;
         }
         clients.push(client);
         assert!(clients.len() < 70);
     };
-    assert!(turned_away.contains("64 clients are connected already"), "{turned_away}");
+    let turned_away: Value = serde_json::from_str(&turned_away).expect("JSON");
+    assert_eq!(
+        (&turned_away["id"], &turned_away["error"]["code"], &turned_away["error"]["data"]["kind"]),
+        (&Value::Null, &json!(-32006), &json!("busy"))
+    );
+    let message = turned_away["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("64 clients are connected already"), "{turned_away}");
     drop(clients);
     // read your own writes, on any connection
     let mut writer = BufReader::new(connect(&lab));
