@@ -1,6 +1,7 @@
 //! Users and groups at the control socket, each command by each role; an audit log on a full disk. Users, groups and the small file
 //! system are made in a mount namespace of the broker's own.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -23,6 +24,11 @@ for line in sys.stdin:
 
 /// Starts a broker in a mount namespace, after `set_up`, a part of a shell script. `None` says why it is skipped.
 fn start(lab: &Lab, set_up: &str, commands: &str) -> Option<Started> {
+    start_with(lab, set_up, commands, "")
+}
+
+/// As [`start`], with more flags.
+fn start_with(lab: &Lab, set_up: &str, commands: &str, flags: &str) -> Option<Started> {
     if !["setpriv", "unshare"].into_iter().all(has_program)
         // one that every user may run, wherever the first of PATH stands
         || !std::path::Path::new("/usr/bin/python3").exists()
@@ -36,7 +42,7 @@ fn start(lab: &Lab, set_up: &str, commands: &str) -> Option<Started> {
     lab.write("group", "root:x:0:\nnetops:x:61050:\n");
     let tapline = lab.tapline(&[]).get_program().to_string_lossy().into_owned();
     let script = format!(
-        "mount --bind passwd /etc/passwd && mount --bind group /etc/group && {set_up} exec {tapline} run test.pipe --eal '{EAL}' --stats stats.json --interval 50ms --control control.sock"
+        "mount --bind passwd /etc/passwd && mount --bind group /etc/group && {set_up} exec {tapline} run test.pipe --eal '{EAL}' --stats stats.json --interval 50ms --control control.sock {flags}"
     );
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script]).current_dir(lab.path(""));
@@ -330,6 +336,66 @@ fn callers_from_outside_name_files_of_the_pipelines_folder_alone() {
         assert!(answer["result"].is_object(), "{answer}");
     }
     assert!(outside.path("saved.pipe").exists());
+    started.signal("TERM");
+    lab.end(started).done();
+}
+
+/// Fills a file system until it takes not one byte more.
+fn fill(file: &std::path::Path) {
+    let mut file = std::fs::File::create(file).expect("a file");
+    for len in [4096, 1] {
+        while file.write_all(&vec![b'x'; len]).is_ok() {}
+    }
+}
+
+#[test]
+fn a_full_folder_of_the_state_is_warned_of_and_promises_nothing() {
+    let lab = Lab::new();
+    let set_up = "mkdir small && mount -t tmpfs -o size=256k none small &&";
+    let Some(started) = start_with(&lab, set_up, "", "--state small/state") else { return };
+    // the file system is in the broker's mounts alone
+    let small = format!("/proc/{}/root{}", started.child.id(), lab.path("small").display());
+    let filler = std::path::Path::new(&small).join("filler");
+    let ask_root = |lines: &[String]| ask(&lab, ["0", "0", ""], lines);
+    let events = |kind: &str| {
+        let answer = ask_root(&[request("get", &json!({ "what": "events" }))]).remove(0);
+        let events = answer["result"]["events"].as_array().expect("a list").clone();
+        events.into_iter().filter(|event| event["kind"] == kind).count()
+    };
+    assert_eq!(ask_root(&[run("rule create 20 from in to t", false)])[0]["result"]["remarks"], "");
+    let kept = std::fs::read(format!("{small}/state/history.json")).expect("an index");
+    fill(&filler);
+    lab.write("other.pipe", format!("{PIPELINE}rule create 30 from in to t\nstart\n"));
+    let plan = || request("get", &json!({ "what": "plan" }));
+    let confirm = || request("reload", &json!({ "file": "other.pipe", "confirm": 600 }));
+    let answers = ask_root(&[run("rule create 21 from in to t", false), plan(), confirm(), plan()]);
+    let remarks = answers[0]["result"]["remarks"].as_str().unwrap_or_default();
+    assert!(remarks.contains("warning: a restart will not know of it: "), "{}", answers[0]);
+    assert!(remarks.contains("No space left on device"), "{remarks}");
+    let text = answers[2]["error"]["data"]["text"].as_str().unwrap_or_default();
+    assert_eq!(answers[2]["error"]["code"], -32002, "{}", answers[2]);
+    assert!(text.contains("a restart would not go back to the plan before"), "{text}");
+    assert_eq!(answers[1]["result"], answers[3]["result"]);
+    assert!(answers[1]["result"]["text"].as_str().is_some_and(|text| text.contains("rule create 21")));
+    assert_eq!(
+        std::fs::read(format!("{small}/state/history.json")).expect("an index"),
+        kept,
+        "nothing is torn"
+    );
+    assert_eq!(events("state_failed"), 1);
+    let before = number(&lab.until("a line", |_| true), "packets/received");
+    lab.until("packets", |line| number(line, "packets/received") > before);
+    // where there is room again, all is kept and promised
+    std::fs::remove_file(&filler).expect("the filler");
+    let answers = ask_root(&[run("rule create 22 from in to t", false), confirm(), run("rollback", false)]);
+    assert_eq!(answers[0]["result"]["remarks"], "", "{}", answers[0]);
+    assert!(answers[1]["result"]["confirm"].is_object() && answers[2]["result"].is_object(), "{answers:?}");
+    assert_eq!(events("state_resumed"), 1);
+    let index: Value =
+        serde_json::from_slice(&std::fs::read(format!("{small}/state/history.json")).expect("an index"))
+            .expect("JSON");
+    let id = ask_root(&[plan()])[0]["result"]["id"].clone();
+    assert_eq!((&index["last"], &index["pending"]), (&id, &Value::Null));
     started.signal("TERM");
     lab.end(started).done();
 }
