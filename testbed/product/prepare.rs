@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tapline_harness::client::Client;
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
@@ -149,9 +149,7 @@ fn assert_refused(settings: &str, all: &[(&str, i64, &str)]) {
                 rule create 20 from in limit 7 packets to x-out,f";
     let answer = client.run(good);
     assert!(answer["result"].is_object(), "{answer}");
-    lab.until("copies", |line| {
-        ["x-out", "f"].iter().all(|tool| line["tools"][tool]["sent"] == Value::from(7))
-    });
+    lab.until("copies", |line| ["x-out", "f"].iter().all(|tool| line["tools"][tool]["sent"] == 7));
     started.signal("TERM");
     lab.end(started).done();
 }

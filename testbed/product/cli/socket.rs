@@ -228,7 +228,7 @@ fn socat_and_node_are_answered_in_text_and_in_json() {
     lab.write("said", SAID);
     let run = |program: &str, arguments: &[&str]| {
         if !has_program(program) {
-            tapline_skip::skipped(&format!("{program} is missing"));
+            tapline_skip::skipped(format!("{program} is missing"));
             return;
         }
         let said = std::fs::File::open(lab.path("said")).expect("a file");
