@@ -48,7 +48,7 @@ struct Places {
     off: Option<usize>,
 }
 
-/// What a command does to the object that it names.
+/// A deed is done by a command to the object that it names.
 enum Deed {
     Create,
     Modify,
@@ -95,7 +95,7 @@ impl Kept {
         }
     }
 
-    /// What was parsed makes a plan: objects that are named are there.
+    /// Does what a command says. Objects that it names are there, since what was parsed makes a plan.
     fn carry_out(&mut self, key: Key, deed: &Deed, command: Spanned<Command>) {
         match deed {
             Deed::Create => {
