@@ -71,7 +71,7 @@ peers: packages
 compare: packages
 	$(if $(BASE),,$(error BASE=BINARY has to name another build of tapline))@testbed/packages bench
 	cargo build --release --bin tapline
-	testbed/peers/compare "$(BASE)" $(ROWS)
+	testbed/peers/compare $(if $(CONTROL),--control) "$(BASE)" $(ROWS)
 
 lint: packages
 	cargo fmt --all --check

@@ -132,13 +132,16 @@ impl Connection {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        if let Err(error) = self.writer.write_all(format!("{request}\n").as_bytes()) {
-            return Err(self.failed(&error));
+        let written = self.writer.write_all(format!("{request}\n").as_bytes());
+        // one that is turned away is told so, and may find its connection closed before it has asked
+        if let Err(error) = written {
+            let response = self.receive().ok().filter(is_of_no_request);
+            return response.ok_or_else(|| self.failed(&error));
         }
         loop {
             let response = self.receive()?;
             // what was subscribed to may come in between
-            if response["id"] == json!(id) {
+            if response["id"] == json!(id) || is_of_no_request(&response) {
                 return Ok(response);
             }
         }
@@ -149,7 +152,6 @@ impl Connection {
         match lines::next_line(&mut self.reader, MOST_REPLY_BYTES, lines::Excess::Stop) {
             Ok(Some(lines::Line::Whole(line))) => match serde_json::from_slice(&line) {
                 Ok(value) => Ok(value),
-                // a client that is turned away is told so in words
                 Err(_) => {
                     tell(String::from_utf8_lossy(&line));
                     Err(self.failed(&"the broker said what is no reply"))
@@ -285,6 +287,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// Returns whether a response is an error that answers no request.
+fn is_of_no_request(response: &Value) -> bool {
+    response["id"].is_null() && response.get("error").is_some()
 }
 
 fn show_event(event: &Value, is_json: bool) {
