@@ -14,6 +14,7 @@ use tapline::plan::{Surroundings, plan};
 use tapline_datapath::ids::PortId;
 use tapline_lang::parse_text;
 use tapline_packet::burst::Selection;
+use tapline_packet::by_id::Id;
 use tapline_packet::frame::Frame;
 
 const RULES: usize = 100;

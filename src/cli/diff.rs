@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::explain::{Failure, range, surroundings};
 use super::output::{judge, offer, tell_line};
@@ -133,7 +133,7 @@ fn text_of_input() -> Result<String, Failure> {
 /// Lets both plans decide on a capture. Where it is damaged, what comes before is counted, and the result says so.
 fn compare_packets(
     args: &Args,
-    input: &PathBuf,
+    input: &Path,
     plans: [Compared; 2],
     (expression, signals): (Option<&Program>, &Signals),
 ) -> Result<(Counted, Result<(), Failure>), Failure> {

@@ -174,10 +174,12 @@ fn the_difference_is_that_of_two_runs() {
     let (mut found, mixes) = (0, number_of("TAPLINE_DIFF_MIXES", if is_soak { 300 } else { 6 }));
     for _ in 0..mixes {
         let old = random_pipeline(&mut random);
-        let new = mutated(&old, &mut random);
+        let mut news = std::iter::repeat_with(|| mutated(&old, &mut random));
+        let new = news.find(|new| *new != old).expect("some change changes something");
         found += u64::from(compare(&old, &new, &capture, &packets) > 0);
     }
-    assert!(2 * found >= mixes, "only {found} of {mixes} changes made a difference");
+    // no packet hits some of the rules, or rules before take them
+    assert!(4 * found >= mixes, "only {found} of {mixes} changes made a difference");
 }
 
 #[test]
