@@ -17,7 +17,7 @@ RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest 
 
 # One after the other, with what they print; nothing ends those that take long.
 RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --profile soak --test soak --test offline --test product,\
-	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1 && cargo test --test product reloads:: -- --nocapture --test-threads 1)
+	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1 && cargo test --test product -- reloads:: explain::runs explain::differ --nocapture --test-threads 1)
 MINUTES ?= 30
 
 # deny.toml, where the program that reads it is: building cargo-deny takes longer than all of the lints.

@@ -82,7 +82,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Says a line that names a file, `reload FILE` or `save FILE`, with the file's path from the root on: the broker runs in another folder.
+/// Says a line that names files, `reload FILE`, `reload dry-run -r FILE` or `save FILE`, with their paths from the root on: the broker runs
+/// in another folder.
 /// `None` for all other lines.
 fn from_root(line: &str) -> Option<String> {
     let nothing = tapline_lang::parse_text("", "", &[]);
@@ -92,12 +93,17 @@ fn from_root(line: &str) -> Option<String> {
         return None;
     }
     let mut command = parsed.session.remove(0).value;
-    let (SessionCommand::Reload(Reload { file, .. }) | SessionCommand::Save(file)) = &mut command else {
-        return None;
+    let files = match &mut command {
+        SessionCommand::Reload(Reload { file, capture, .. }) => vec![file, capture],
+        SessionCommand::Save(file) => vec![file],
+        _ => return None,
     };
-    let path = std::path::absolute(file.as_ref()?).ok()?;
-    *file = Some(path.to_str()?.to_owned());
-    Some(command.to_string())
+    let mut is_changed = false;
+    for path in files.into_iter().flatten() {
+        *path = std::path::absolute(&*path).ok()?.to_str()?.to_owned();
+        is_changed = true;
+    }
+    is_changed.then(|| command.to_string())
 }
 
 /// A connection to a broker.
@@ -419,6 +425,10 @@ mod tests {
         assert_eq!(
             from_root("reload  a.pipe confirm 60s").as_deref(),
             Some(&*format!("reload {} confirm 1m", path("a.pipe")))
+        );
+        assert_eq!(
+            from_root("reload dry-run -r a.pcap").as_deref(),
+            Some(&*format!("reload dry-run -r {}", path("a.pcap")))
         );
         assert_eq!(from_root("save \"a b\"").as_deref(), Some(&*format!("save \"{}\"", path("a b"))));
         assert_eq!(from_root("reload /etc/a.pipe").as_deref(), Some("reload /etc/a.pipe"));

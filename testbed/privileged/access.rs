@@ -294,6 +294,9 @@ fn callers_from_outside_name_files_of_the_pipelines_folder_alone() {
         format!("port attach p net_pcap0,tx_pcap={}", out("made.pcap")),
         format!("reload {}", out("other.pipe")),
         "reload links/other.pipe dry-run".to_owned(),
+        // the capture that a dry run compares packets of
+        format!("reload other.pipe dry-run -r {}", out("secret.txt")),
+        "reload other.pipe dry-run -r link.txt".to_owned(),
         format!("save {}", out("saved.pipe")),
         "save links/saved.pipe".to_owned(),
         // a file that the plan reads is not written

@@ -7,6 +7,7 @@
 mod commands;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -664,7 +665,14 @@ impl Session {
             Progress::Done(taken) => {
                 let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns() };
                 if is_dry_run {
-                    return Some(self.versions.rehearse(&cause, *taken, &scene));
+                    let text = taken.text.clone();
+                    let reply = self.versions.rehearse(&cause, *taken, &scene);
+                    return match cause {
+                        Cause::Reload { reload: Reload { capture: Some(capture), .. }, .. } => {
+                            self.compare((ticket, &by), PathBuf::from(capture), text, reply)
+                        }
+                        _ => Some(reply),
+                    };
                 }
                 if let Cause::Rollback { to, why } = &cause {
                     self.versions.forget_pending();
