@@ -177,9 +177,14 @@ impl Web {
         self.shared.publish(session.publish());
     }
 
-    /// Ends streams, connections and the thread, and waits for it, not for long.
-    pub fn end(mut self) {
+    /// Has streams and connections end.
+    pub fn begin_end(&self) {
         self.shared.end();
+    }
+
+    /// Ends the thread, and waits for it, not for long.
+    pub fn end(mut self) {
+        self.begin_end();
         let Some(thread) = self.thread.take() else { return };
         let until = Instant::now() + END_LIMIT;
         while !thread.is_finished() && Instant::now() < until {
