@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::FAMILIES;
+use super::table::families;
 use super::{Family, Kind, Number, Samples, Scene};
 use tapline_api::snapshot::{WayEntry, WireEntry};
 use tapline_datapath::counters::latency::{BOUNDS_NS, Spread};
@@ -57,7 +57,7 @@ impl Form {
 pub(super) fn encode(scene: &Scene<'_>, form: Form) -> String {
     let rules = scene.stats.rules.len().min(scene.most_rules);
     let mut text = Text { out: String::with_capacity(64 * 1024 + rules * 1024), left_out: 0 };
-    for family in FAMILIES {
+    for family in families() {
         text.head(family, form);
         text.family(family, scene);
     }

@@ -1,0 +1,82 @@
+//! Every family, in the order of the text.
+
+/// The broker as a whole.
+mod broker;
+/// Workers, and wires.
+mod lcores;
+/// Ports.
+mod ports;
+/// Rules.
+mod rules;
+/// Tools and groups.
+mod tools;
+
+use super::{Family, Kind, Number, Samples};
+use tapline_api::snapshot::Dropped;
+use tapline_api::words::DropReason;
+
+/// Lists every family.
+pub(super) fn families() -> impl Iterator<Item = &'static Family> {
+    let all = [broker::FAMILIES, ports::FAMILIES, rules::FAMILIES, tools::FAMILIES, lcores::FAMILIES];
+    all.into_iter().flatten().chain([&broker::LEFT_OUT])
+}
+
+pub(super) const fn counter(
+    name: &'static str,
+    fields: &'static [&'static str],
+    help: &'static str,
+    samples: Samples,
+) -> Family {
+    Family { name, kind: Kind::Counter, help, fields, samples }
+}
+
+pub(super) const fn gauge(
+    name: &'static str,
+    fields: &'static [&'static str],
+    help: &'static str,
+    samples: Samples,
+) -> Family {
+    Family { name, kind: Kind::Gauge, help, fields, samples }
+}
+
+/// A number that is always there.
+#[expect(clippy::unnecessary_wraps, reason = "all rows of the table have one shape")]
+pub(super) fn some(value: impl Into<Number>) -> Option<Number> {
+    Some(value.into())
+}
+
+pub(super) fn seconds(ns: u64) -> Number {
+    Number::Real(ns as f64 / 1e9)
+}
+
+/// Receives the series of a family.
+pub(super) type Put<'a> = &'a mut dyn FnMut(&[&str], Number);
+
+pub(super) fn dropped(dropped: &Dropped, mut put: impl FnMut(&str, Number)) {
+    DropReason::ALL.into_iter().for_each(|reason| put(reason.word(), dropped.get(reason).into()));
+}
+
+/// Numbers of `tapline.stats/1` that have no metric, and why.
+#[cfg(test)]
+pub(super) const WITHOUT: &[(&str, &str)] = &[
+    ("ports.*.clock.offset_ns", "it is of no use without the counter behind it"),
+    ("ports.*.clock.ns_per_tick", "it is of no use without the counter behind it"),
+    ("ports.*.terminate.sessions.session", "it names a session: their number has no bound"),
+    ("dedup.*.pairs.duplicates", "pairs grow with the square of the ports"),
+    ("dedup.*.pairs.most_gap_ns", "pairs grow with the square of the ports"),
+    ("dedup.*.pairs.gaps", "pairs grow with the square of the ports"),
+    ("tools.*.latency_ns.p50", "the histogram has it"),
+    ("tools.*.latency_ns.p99", "the histogram has it"),
+    ("tools.*.latency_ns.p999", "the histogram has it"),
+    ("tools.*.latency_ns.max", "the histogram has it, to its bounds"),
+    ("wires.*.*.latency_ns.p50", "the histogram has it"),
+    ("wires.*.*.latency_ns.p99", "the histogram has it"),
+    ("wires.*.*.latency_ns.p999", "the histogram has it"),
+    ("wires.*.*.latency_ns.max", "the histogram has it, to its bounds"),
+    ("latency_ns.p50", "the histograms of all tools have it"),
+    ("latency_ns.p99", "the histograms of all tools have it"),
+    ("latency_ns.p999", "the histograms of all tools have it"),
+    ("latency_ns.max", "the histograms of all tools have it, to their bounds"),
+    ("latency_ns.samples", "it is the sum of the histograms' counts"),
+    ("events.time", "events are no metric; the log and `get events` have them"),
+];
