@@ -348,7 +348,10 @@ impl Run<'_> {
             let now = Instant::now();
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.write_stats(&self.session.snapshot());
+                if self.stats.is_wanted() {
+                    let snapshot = self.session.next_snapshot();
+                    self.write_stats(&snapshot);
+                }
             }
             self.heed(signals);
             let tick = self.session.tick();

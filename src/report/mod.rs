@@ -6,6 +6,10 @@ pub mod events;
 pub mod ledger;
 /// Events as lines.
 pub mod log;
+/// What was lost before it was received.
+pub mod loss;
+/// What happened between two snapshots.
+pub mod recent;
 /// All counters at one moment.
 pub mod snapshot;
 /// Snapshots for people.

@@ -30,6 +30,7 @@ use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
+use super::recent::Moments;
 use super::recorder::{Feed, PortNames, Recorder};
 use super::refusal::Refusal;
 use super::watch::Watch;
@@ -238,6 +239,7 @@ pub(super) fn assemble(
         events,
         failures: Vec::new(),
         started: Instant::now(),
+        moments: Moments::default(),
         fixed,
         copy_resources,
         secret,
