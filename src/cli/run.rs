@@ -7,6 +7,7 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use super::ctl::{RUNTIME, SOCKET};
+use super::live::LiveLine;
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
 use super::service::Service;
@@ -122,6 +123,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         bell,
         service,
         hangup: None,
+        live: None,
     };
     run.write_log();
     if args.control.is_some() || run.service.is_there() {
@@ -133,6 +135,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         run.print("started\n");
     }
     run.prompt.iter_mut().for_each(Prompt::show);
+    run.live = LiveLine::on_terminal(run.prompt.is_some());
     signals.run();
     let end = run.watch(&signals);
     signals.end();
@@ -270,6 +273,7 @@ struct Run<'a> {
     service: Service,
     /// A reload that a signal asked for.
     hangup: Option<Ticket>,
+    live: Option<LiveLine>,
 }
 
 impl Run<'_> {
@@ -357,6 +361,9 @@ impl Run<'_> {
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            if let Some(live) = &mut self.live {
+                live.look(|| self.session.snapshot());
+            }
             self.service.look(&self.session);
             for (old, new) in tick.renamed {
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
@@ -449,6 +456,7 @@ impl Run<'_> {
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
         self.service.stops();
+        self.live = None;
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();
