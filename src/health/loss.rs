@@ -10,7 +10,7 @@ pub const RAISE_AFTER: Duration = Duration::from_secs(2);
 /// A loss is over when nothing was lost for so long.
 pub const CLEAR_AFTER: Duration = Duration::from_secs(30);
 
-/// What a loss is from its beginning on.
+/// A loss from its beginning on.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Loss {
     pub lost: u64,

@@ -1,4 +1,4 @@
-//! What was lost before Tapline received it: how much, why, and what mends it.
+//! Loss before Tapline receives a packet: how much, why, and what mends it.
 
 use tapline_api::snapshot::PortEntry;
 use tapline_dpdk::driver::Driver;

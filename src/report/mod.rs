@@ -6,9 +6,9 @@ pub mod events;
 pub mod ledger;
 /// Events as lines.
 pub mod log;
-/// What was lost before it was received.
+/// Tells what was lost before it was received.
 pub mod loss;
-/// What happened between two snapshots.
+/// Compares two snapshots.
 pub mod recent;
 /// All counters at one moment.
 pub mod snapshot;

@@ -483,8 +483,8 @@ fn shared(part: u64, whole: u64) -> String {
     format!("{} ({share} %)", grouped(part))
 }
 
-/// What the account does not have, since it was lost, or cut, before it was received: a line for each port and cause, with the remedy.
-/// It is empty where nothing was.
+/// Writes what was lost, or cut, before it was received, and is not in the account: a line for each port and cause, with the remedy. It
+/// is empty where nothing was.
 fn before(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     for (name, port) in &snapshot.ports {
@@ -530,7 +530,7 @@ pub fn status(snapshot: &Snapshot) -> String {
     line
 }
 
-/// What a word of the live line says of the run.
+/// Tells a good word of the live line from a bad one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tone {
     Plain,

@@ -11,7 +11,7 @@ use super::snapshot::{Change, EventEntry};
 use super::values::{Span, seconds};
 use super::words::{IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
 
-/// What is wrong until it is over.
+/// Holds alarms.
 mod alarm;
 
 pub use alarm::Alarm;

@@ -413,7 +413,7 @@ words! {
         Ring = "ring",
     }
 
-    /// What an alarm of a tool or a port watches.
+    /// The subject of an alarm of a tool or a port.
     pub enum AlarmKind {
         /// The fill of its queues.
         Queue = "queue",

@@ -33,10 +33,10 @@ const SHAPES: [&str; 4] = [
      port attach out net_null1,no-rx=1 rxq 0
      tool create a port out rate 100kpps queue 256
      tool create b discard
-     tool create file capture /dev/null queue 512
+     tool create rec capture /dev/null queue 512
      group create g tools a,b discard 10%
      rule create 10 from in sample 1/10 to g
-     rule create 20 from in sample 1/1000 to file",
+     rule create 20 from in sample 1/1000 to rec",
     "port attach in net_null0,size=300 txq 0
      port attach out net_null1,no-rx=1 rxq 0
      tool create a port out slice 64
@@ -109,7 +109,7 @@ fn ten_thousand_snapshots_at_full_speed_beside_changes_all_balance() {
         assert!(changes > 20, "{changes} changes");
         started.signal("TERM");
         let account = lab.end(started).done();
-        assert!(account.number("packets/received") > 100_000, "{}", account.last());
+        assert!(account.number("packets/received") > 10_000, "{}", account.last());
         assert!(!account.stderr.contains("does not balance"), "{}", account.stderr);
     }
 }

@@ -123,15 +123,15 @@ fn rates_busy_and_queue_peaks_are_of_the_interval_before_each_line() {
     assert!(number(&rests, "lcores/1/busy_ns") > 0 && number(&rests, "tools/slow/queue_peak") == 64);
     prompt.say("start");
     prompt.wait("the worker works again", works);
-    prompt.say("clear stats");
     let before = number(&bench.last(), "packets/received");
+    prompt.say("clear stats");
     prompt.wait("statistics are cleared", |line| number(line, "packets/received") < before);
     prompt.wait("the worker works on", works);
     // with statistics of another interval: those of the file keep theirs
     prompt.say("show stats");
     let run = prompt.quit();
     let lines = bench.lines();
-    assert!(lines.len() > 10, "{}", lines.len());
+    assert!(lines.len() > 4, "{}", lines.len());
     lines.windows(2).for_each(|pair| assert_recent(&pair[0], &pair[1]));
     assert!(run.stdout.contains("pps, dropped "), "{}", run.stdout);
 }
