@@ -71,7 +71,13 @@ impl<'a> Resolver<'a> {
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Gone(when) => plan.when_gone = *when,
                 PortOption::Alarm(is_alarmed) => plan.is_alarmed = *is_alarmed,
-                PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+                PortOption::Terminate(terminate) => {
+                    let terminator = terminator(terminate);
+                    // the first that a packet is of counts
+                    if !plan.terminators.contains(&terminator) {
+                        plan.terminators.push(terminator);
+                    }
+                }
                 // said of a change, not of the port
                 PortOption::Interrupt => {}
             }
@@ -247,7 +253,7 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
 
 /// Returns whether it is said of a port that it receives nothing.
 pub(super) fn only_sends(port: &Port<'_>) -> bool {
-    port.options.iter().any(|option| option.value == PortOption::Rxq(0))
+    port.is_said(&PortOption::Rxq(0))
         || matches!(&port.device.value, Device::Iface(iface) if iface.queues == 0)
 }
 
