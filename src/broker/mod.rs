@@ -20,6 +20,8 @@ mod gone;
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
 pub mod iface_port;
+/// Judges what a second's statistics say.
+mod judge;
 /// This is what another plan keeps.
 mod kept;
 /// Holds ports, clocks and files.
@@ -34,6 +36,8 @@ pub mod outputs;
 pub mod pcap_output;
 /// Sets up beside the running plan what another asks for.
 mod prepare;
+/// Keeps the moments that rates are counted from.
+mod recent;
 /// Writes captures.
 pub mod recorder;
 /// Names why a plan is not run.
@@ -55,6 +59,7 @@ use std::time::{Duration, Instant};
 use crate::health::tool::Observation;
 use crate::plan::{Plan, RunOptions, memory};
 use crate::report::events::Events;
+use crate::report::recent::Mark;
 use crate::report::snapshot;
 use crate::report::snapshot::totals::{InFlight, Totals};
 use crate::report::snapshot::{Report, lcore};
@@ -63,6 +68,7 @@ use forgotten::Forgotten;
 use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
+use recent::Moments;
 use recorder::Recorder;
 use refusal::Refusal;
 use retire::{Retirement, Swapped};
@@ -72,7 +78,7 @@ use start::placement::LcoreRoles;
 use start::queues::Layout;
 use tapline_api::event::Event;
 use tapline_api::snapshot::{DriverStats, InFlightLimit, KeptDevice, Snapshot};
-use tapline_api::words::{AlarmKind, Stage};
+use tapline_api::words::Stage;
 use tapline_datapath::counters::latency::Spread;
 use tapline_datapath::egresses::Side;
 use tapline_datapath::flow::table::Secret;
@@ -126,6 +132,8 @@ pub struct Broker {
     /// The failures while running: recorded once, and remembered for the exit status.
     failures: Vec<Event>,
     started: Instant,
+    /// The moments that rates are counted from.
+    moments: Moments,
     fixed: Fixed,
     roles: LcoreRoles,
     /// Who polls and sends what.
@@ -144,16 +152,14 @@ pub struct Broker {
 
 /// The statistics, and what is published beside them.
 pub struct Counted {
-    /// What was counted since `clear stats`.
+    /// The statistics, from `clear stats` on.
     pub stats: Snapshot,
-    /// What was counted since the start; `None` where nothing was cleared, so that it is the same.
+    /// The statistics from the start on; `None` where nothing was cleared, so that they are the same.
     pub since_start: Option<Snapshot>,
     /// The latency of each tool, since the start.
     pub tools: Vec<Spread>,
     /// The latency of each wire from `a` to `b` and from `b` to `a`, since the start.
     pub wires: Vec<[Spread; 2]>,
-    /// How long each worker had something to do, since the start.
-    pub busy_ns: Vec<u64>,
 }
 
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
@@ -246,17 +252,18 @@ impl Broker {
         let before = self.snapshot();
         self.neighbours.clear_counts();
         self.forgotten.note(&before, &self.snapshot());
+        self.moments.cleared = self.started.elapsed();
     }
 
-    /// Says how much may be on its way, since workers had polled so often; nothing once all have returned.
+    /// Says how much may be on its way, since workers had been given so many bursts; nothing once all have returned.
     /// # Source
-    /// Every poll gives a burst at the most, and a worker has one in its hands.
-    fn in_flight(&self, polls: &[u64]) -> InFlight {
+    /// Besides the bursts that came meanwhile, a worker has one in its hands.
+    fn in_flight(&self, bursts: &[u64]) -> InFlight {
         if self.is_at_rest {
             return InFlight::default();
         }
         let plan = &*self.plan;
-        let bursts: u64 = self.account.polls().iter().zip(polls).map(|(now, then)| now - then + 1).sum();
+        let bursts: u64 = self.account.bursts().iter().zip(bursts).map(|(now, then)| now - then + 1).sum();
         InFlight {
             packets: bursts * plan.settings.burst as u64 + memory::between_lcores(plan),
             waiting: memory::waiting_by_egress(plan),
@@ -264,37 +271,54 @@ impl Broker {
         }
     }
 
+    /// Takes the statistics as they are. Their rates are of the last second, and of up to a second before.
     pub fn snapshot(&self) -> Snapshot {
-        let polls = self.account.polls();
+        self.snapshot_since(self.moments.standing())
+    }
+
+    /// Takes the statistics as they are, with rates of the time since `mark`.
+    pub fn snapshot_since(&self, mark: &Mark) -> Snapshot {
+        let mut snapshot = self.count();
+        self.moments.fill(&mut snapshot, mark, &self.plan, &self.account);
+        snapshot
+    }
+
+    /// Begins an interval at `snapshot`, which was just taken.
+    pub fn mark(&mut self, snapshot: &Snapshot) -> Mark {
+        Mark { snapshot: Some(Arc::new(snapshot.clone())), peaks: self.moments.look(&self.account) }
+    }
+
+    /// Puts the numbers of this moment together.
+    fn count(&self) -> Snapshot {
+        let bursts = self.account.bursts();
         let all = self.account.totals();
-        let (in_flight, cleared) = (self.in_flight(&polls), &self.account.cleared);
+        let (in_flight, cleared) = (self.in_flight(&bursts), &self.account.cleared);
         let since = cleared.as_ref().map(|cleared| all.since(cleared));
         self.shown(since.as_ref().unwrap_or(&all), &all, &in_flight, &self.account.cleared_drivers)
     }
 
     /// Takes the statistics, and what is published beside them.
     pub fn published(&self) -> Counted {
-        let polls = self.account.polls();
+        let bursts = self.account.bursts();
         let all = self.account.totals();
-        let (in_flight, cleared) = (self.in_flight(&polls), &self.account.cleared);
+        let (in_flight, cleared) = (self.in_flight(&bursts), &self.account.cleared);
         let hz = clock::tsc_hz();
         let egresses = self.plan.egresses();
         let way = |id| all.egresses[id].latency.spread(hz);
         let tools = self.plan.tools.ids().map(|tool| way(tool.egress())).collect();
         let wires = self.plan.wires.ids();
         let wires = wires.map(|wire| Side::ALL.map(|from| way(egresses.of_wire(wire, from)))).collect();
-        let busy = self.account.counters.iter().map(|counters| counters.lcore.busy_ticks.get());
-        let busy_ns =
-            busy.map(|ticks| (u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))) as u64).collect();
         let Some(cleared) = cleared else {
-            let stats = self.shown(&all, &all, &in_flight, &self.account.cleared_drivers);
-            return Counted { stats, since_start: None, tools, wires, busy_ns };
+            let mut stats = self.shown(&all, &all, &in_flight, &self.account.cleared_drivers);
+            self.moments.fill(&mut stats, self.moments.standing(), &self.plan, &self.account);
+            return Counted { stats, since_start: None, tools, wires };
         };
         let since = all.since(cleared);
-        let stats = self.shown(&since, &all, &in_flight, &self.account.cleared_drivers);
+        let mut stats = self.shown(&since, &all, &in_flight, &self.account.cleared_drivers);
+        self.moments.fill(&mut stats, self.moments.standing(), &self.plan, &self.account);
         let mut since_start = self.shown(&all, &all, &in_flight, &ById::default());
         self.forgotten.add_to(&mut since_start);
-        Counted { stats, since_start: Some(since_start), tools, wires, busy_ns }
+        Counted { stats, since_start: Some(since_start), tools, wires }
     }
 
     /// Shows `totals`, which are `all` or what of them was counted since `clear stats`; `drivers` are the counters of drivers at that time.
@@ -308,10 +332,7 @@ impl Broker {
         let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
             |(index, (handle, counters))| {
                 let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
-                (
-                    handle.lcore,
-                    lcore::entry(handle.stages, counters, watchdog.is_stalled(), watchdog.stalls),
-                )
+                (handle.lcore, lcore::entry(handle.stages, counters, &watchdog))
             },
         );
         let mut snapshot = snapshot::snapshot(Report {
@@ -349,14 +370,7 @@ impl Broker {
         for ((_, entry), port) in snapshot.ports.iter_mut().zip(self.plan.ports.ids()) {
             entry.answers = self.neighbours.answers(port);
         }
-        for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
-            tool.alarms = AlarmKind::ALL
-                .into_iter()
-                .zip(alarms)
-                .filter(|(_, alarm)| alarm.is_raised())
-                .map(|(name, _)| name)
-                .collect();
-        }
+        self.guards.show_alarms(snapshot);
     }
 
     /// The time since the start without that in which a worker got no CPU, as [`watch`](Self::watch) saw it.

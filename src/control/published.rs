@@ -1,4 +1,4 @@
-//! What the session publishes: all that readers are told without asking it.
+//! The published state of a broker: all that readers are told without asking the session.
 //!
 //! The session makes one a second, and one before it answers a change. Readers share it and make no work for the session.
 
@@ -22,7 +22,7 @@ pub struct Published {
     pub confirm: Option<Pending>,
     /// The receipt of the last reload, as JSON.
     pub receipt: Option<Arc<str>>,
-    /// How the last reload that was asked for ended, if there was one.
+    /// The end of the last reload, if one was asked for.
     pub reload: Option<Reloaded>,
     /// The records of the audit log; `None` where there is none.
     pub audit: Option<AuditState>,

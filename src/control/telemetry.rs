@@ -1,4 +1,4 @@
-//! What DPDK's telemetry socket says of a broker (`set telemetry on`): answers to its commands, from the last statistics.
+//! Answers to commands of DPDK's telemetry socket (`set telemetry on`), from the last statistics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

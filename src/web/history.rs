@@ -91,7 +91,7 @@ impl Kind {
     }
 }
 
-/// What was counted of an object at one moment.
+/// The counts of an object at one moment.
 #[derive(Clone, Copy, Default)]
 struct Reading {
     counts: [u64; MOST_VALUES],
@@ -103,7 +103,7 @@ struct Reading {
 struct Ring {
     /// Step after step, the values of one beside each other.
     values: Box<[f32]>,
-    /// What was counted at the end of the step before the last.
+    /// The counts at the end of the step before the last, and their time.
     base: Option<(f64, Reading)>,
 }
 
@@ -111,7 +111,7 @@ struct Object {
     kind: Kind,
     name: String,
     rings: [Ring; 2],
-    /// What was counted last.
+    /// The last counts, and their time.
     last: (f64, Reading),
 }
 

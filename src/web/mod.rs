@@ -14,7 +14,7 @@ mod api;
 mod calls;
 /// Connections, and what bounds them.
 mod connection;
-/// What is kept of the past.
+/// Keeps the recent past.
 mod history;
 /// The address, and who may listen there.
 mod listen;
@@ -24,7 +24,7 @@ mod metrics;
 mod pages;
 /// Which request is answered by whom.
 mod routes;
-/// What the session and the thread share.
+/// Holds what the session and the thread share.
 mod shared;
 /// Server-sent events.
 mod stream;

@@ -59,7 +59,7 @@ pub(super) struct EventText {
 pub(super) struct Shared {
     /// Names the start of the broker: the numbers of events begin anew with each.
     pub boot: String,
-    /// What requests have to be meant for, in `Host` and `Origin`.
+    /// The port of the address, which the name of the cookie has.
     pub port: u16,
     address: IpAddr,
     tls: Mutex<Option<Acceptor>>,

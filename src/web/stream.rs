@@ -90,7 +90,7 @@ struct Teller {
     sender: Sender<Bytes>,
     /// The number of the last event that was told.
     told: u64,
-    /// What was told of the plan.
+    /// The last message about the plan.
     plan: Option<String>,
 }
 

@@ -70,7 +70,7 @@ struct Shared {
     lost: AtomicU64,
     /// The number of the last record that is written.
     written: AtomicU64,
-    /// What was to be written last could not be.
+    /// The last record could not be written.
     is_failing: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What the session gives to the HTTP server: snapshots, and links that sign in.
+//! Gives the HTTP server snapshots, and links that sign in.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,9 +12,9 @@ use tapline_dpdk::clock;
 
 /// The HTTP server, as the session knows it.
 pub struct WebPlace {
-    /// What a link begins with, such as `http://127.0.0.1:9464`.
+    /// The beginning of each link, such as `http://127.0.0.1:9464`.
     pub url: String,
-    /// Where its thread runs, in words.
+    /// The CPUs of its thread, in words.
     pub cpus: String,
 }
 

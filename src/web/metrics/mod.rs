@@ -25,7 +25,7 @@ use tapline_api::snapshot::{
     DedupEntry, GroupEntry, LcoreEntry, PortEntry, RuleEntry, Snapshot, ToolEntry, WayEntry,
 };
 
-/// What metrics are read from.
+/// The sources of metrics.
 struct Scene<'a> {
     published: &'a Published,
     /// The statistics from the start on.

@@ -5,7 +5,7 @@ use std::fs;
 use tapline_kernel::machine::page_bytes;
 use tapline_kernel::process::cpu_time;
 
-/// What the kernel says of this process; a number that it does not say is not there.
+/// The numbers of this process; one that the kernel does not say is not there.
 #[derive(Default)]
 pub(super) struct Process {
     pub cpu_seconds: f64,

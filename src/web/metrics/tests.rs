@@ -148,11 +148,11 @@ fn published(stats: &str) -> Published {
     let mut spread = Spread { count: 3, sum_ns: 1_500_000, ..Spread::default() };
     spread.up_to[21] = 2;
     let tools = vec![spread; stats.tools.len()];
-    let (wires, busy_ns) = (vec![[Spread::default(); 2]; stats.wires.len()], vec![7; stats.lcores.len()]);
+    let wires = vec![[Spread::default(); 2]; stats.wires.len()];
     Published {
         broker: "b".into(),
         seq: 1,
-        counted: Counted { stats, since_start: None, tools, wires, busy_ns },
+        counted: Counted { stats, since_start: None, tools, wires },
         plan: Arc::new(plan),
         version: Arc::new(Version {
             id: 3,

@@ -94,21 +94,23 @@ pub(super) const FAMILIES: &[Family] = &[
         "Polls that gave nothing.",
         Lcores(|lcore| some(lcore.empty_polls)),
     ),
-    gauge(
-        "tapline_lcore_busy_ratio",
-        &["lcores.*.busy"],
-        "Share of the time since the start in which there was something to do.",
-        Lcores(|lcore| some(lcore.busy)),
+    counter(
+        "tapline_lcore_received_bytes_total",
+        &["lcores.*.received_bytes"],
+        "Bytes that the worker received.",
+        Lcores(|lcore| some(lcore.received_bytes)),
     ),
     counter(
         "tapline_lcore_busy_seconds_total",
-        &[],
+        &["lcores.*.busy_ns"],
         "Time in which there was something to do.",
-        Many(&["lcore"], |scene, put| {
-            for ((lcore, _), &ns) in scene.stats.lcores.iter().zip(&scene.published.counted.busy_ns) {
-                put(&[lcore], seconds(ns));
-            }
-        }),
+        Lcores(|lcore| Some(seconds(lcore.busy_ns))),
+    ),
+    counter(
+        "tapline_lcore_seconds_total",
+        &["lcores.*.total_ns"],
+        "All time of the worker.",
+        Lcores(|lcore| Some(seconds(lcore.total_ns))),
     ),
     counter(
         "tapline_lcore_sleeps_total",
@@ -139,6 +141,12 @@ pub(super) const FAMILIES: &[Family] = &[
         &["lcores.*.stalls"],
         "How often the worker did not finish a turn in time.",
         Lcores(|lcore| some(lcore.stalls)),
+    ),
+    counter(
+        "tapline_lcore_starvations_total",
+        &["lcores.*.starvations"],
+        "How often the worker did not finish a turn in time because it got no CPU.",
+        Lcores(|lcore| some(lcore.starvations)),
     ),
     counter(
         "tapline_lcore_panics_total",

@@ -3,7 +3,7 @@
 use super::super::{Family, Number, Samples};
 use super::{counter, gauge, seconds, some};
 use tapline_api::snapshot::{PortEntry, SequenceCounts, TerminateState};
-use tapline_api::words::Refusal;
+use tapline_api::words::{AlarmKind, Refusal};
 
 use Samples::{Many, Ports};
 
@@ -145,6 +145,28 @@ pub(super) const FAMILIES: &[Family] = &[
         &["ports.*.replay.passed_over"],
         "Packets of the replayed file that no Ethernet frames are made of.",
         Ports(|port| some(port.replay.as_ref().map_or(0, |replay| replay.passed_over))),
+    ),
+    counter(
+        "tapline_port_replay_read_bytes_total",
+        &["ports.*.replay.read_bytes"],
+        "Bytes of the replayed file that were read, of all passes.",
+        Ports(|port| some(port.replay.as_ref().map_or(0, |replay| replay.read_bytes))),
+    ),
+    gauge(
+        "tapline_port_replay_all_bytes",
+        &["ports.*.replay.all_bytes"],
+        "Bytes that all passes of a replay have, where there is an end of them.",
+        Ports(|port| some(port.replay.as_ref()?.all_bytes?)),
+    ),
+    gauge(
+        "tapline_port_alarm",
+        &[],
+        "1 while the alarm is raised.",
+        Many(&["port", "alarm"], |scene, put| {
+            for (name, port) in &scene.stats.ports {
+                put(&[name, AlarmKind::Loss.word()], port.alarms.contains(&AlarmKind::Loss).into());
+            }
+        }),
     ),
     gauge(
         "tapline_clock_degraded",

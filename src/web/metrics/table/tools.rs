@@ -92,7 +92,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "1 while the alarm is raised.",
         Many(&["tool", "alarm"], |scene, put| {
             for (name, tool) in &scene.stats.tools {
-                for alarm in AlarmKind::ALL {
+                for alarm in AlarmKind::ALL.into_iter().filter(|alarm| *alarm != AlarmKind::Loss) {
                     put(&[name, alarm.word()], tool.alarms.contains(&alarm).into());
                 }
             }
