@@ -90,6 +90,11 @@ impl Interface {
         }
     }
 
+    /// Adds the words that say what its packets are, and the expression that chose them.
+    pub fn described(self, description: Option<String>, filter: Option<String>) -> Self {
+        Self { description, filter, ..self }
+    }
+
     /// Returns whether its times may hold parts of a microsecond.
     pub fn is_finer_than_us(&self) -> bool {
         self.clock.is_finer_than_us()

@@ -16,6 +16,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// `include/uapi/linux/fs.h`, Linux 6.14.
 const RWF_DONTCACHE: u32 = 0x80;
 
+/// Bytes of the shortest write that goes past the cache: each such write begins one to the disk at once.
+const UNCACHED_LEN: usize = 64 << 10;
+
 /// Bytes between two looks at the page cache where the kernel does not drop pages by itself.
 const WINDOW: u64 = 8 << 20;
 
@@ -104,7 +107,7 @@ impl Tail {
     }
 
     fn write(&mut self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_uncached {
+        if self.is_uncached && bytes.len() >= UNCACHED_LEN {
             let flags = ReadWriteFlags::from_bits_retain(RWF_DONTCACHE);
             match rustix::io::pwritev2(file, &[IoSlice::new(bytes)], self.len, flags) {
                 Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => self.is_uncached = false,
