@@ -34,6 +34,7 @@ use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
+use tapline_store::StoreSpec;
 
 /// A pipeline file, checked and ready to run.
 #[derive(Default, PartialEq)]
@@ -303,8 +304,9 @@ impl PortPlan {
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
-    /// The file of [`Output::Capture`].
+    /// The file of [`Output::Capture`], or the folder of its store.
     pub capture: Option<PathBuf>,
+    pub store: Option<StoreSpec>,
     pub copy: CopyPlan,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
@@ -335,6 +337,7 @@ impl ToolPlan {
             name,
             output,
             capture: None,
+            store: None,
             copy: CopyPlan::default(),
             queue: EgressPlan::DEFAULT_QUEUE,
             health: HealthSpec::LOCAL,

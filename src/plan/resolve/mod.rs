@@ -27,6 +27,8 @@ mod probes;
 mod rule;
 /// Settings.
 mod settings;
+/// Stores: captures in a folder.
+mod store;
 /// Tools.
 mod tool;
 /// Wires.

@@ -16,7 +16,7 @@ use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::{Probe, ToolOption, ToolTarget};
 use tapline_lang::diagnostic::Diagnostic;
-use tapline_lang::source::{Span, Spanned};
+use tapline_lang::source::Spanned;
 
 /// The longest time that a tool with `order` may hold copies for.
 const LONGEST_ORDER_WINDOW: Duration = Duration::from_secs(60);
@@ -45,8 +45,14 @@ impl<'a> Resolver<'a> {
             ToolTarget::Port(_) | ToolTarget::Discard => None,
         };
         let is_drained = tool.is_drained;
-        let mut plan =
-            ToolPlan { capture, health, is_drained, ..ToolPlan::new(tool.name.value.clone(), output) };
+        let store = self.store(tool);
+        let mut plan = ToolPlan {
+            capture,
+            store,
+            health,
+            is_drained,
+            ..ToolPlan::new(tool.name.value.clone(), output)
+        };
         let mut words = ToolWords::default();
         for option in &tool.options {
             match self.misplaced_option(tool, option) {
@@ -138,10 +144,8 @@ impl<'a> Resolver<'a> {
                 let burst = burst.as_ref().map_or(BucketSpec::DEFAULT_BURST, |burst| burst.value);
                 plan.shaping = Some(BucketSpec { rate: rate.value, burst });
             }
-            ToolOption::Rotate(_) | ToolOption::Keep(_) => {
-                let word = first_word(self.sources().text(option.span)).to_owned();
-                self.unavailable(option.span, &format!("`{word}`"));
-            }
+            // a store's are judged together
+            ToolOption::Rotate(_) | ToolOption::Keep(_) => {}
         }
     }
 
@@ -168,10 +172,5 @@ impl<'a> Resolver<'a> {
         };
         let message = format!("`{word}` does not apply to {of_target} `{}`", tool.name.value);
         Some(Diagnostic::error(span, message).label(label))
-    }
-
-    /// Refuses a word of the grammar whose feature this version does not have.
-    fn unavailable(&mut self, span: Span, what: &str) {
-        self.error(Diagnostic::error(span, format!("{what}: not available in this version")));
     }
 }
