@@ -113,6 +113,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         tools_want_stamps: _,
         // of all objects that name them
         files: _,
+        // of the text
+        hash: _,
     } = new;
     let both = Both { old, new };
     let mut changes = settings_changes(&old.settings, settings);
@@ -749,6 +751,8 @@ impl Both<'_> {
             duplicate_edits,
             matcher,
             words,
+            // of the matcher
+            expression: _,
             dedup,
             sample,
             sample_hash,

@@ -26,6 +26,9 @@ pub use feed::{PortCounts, Put, Source, SourceId, Store, StoreHandle, Written};
 pub use names::SegmentName;
 pub use repair::Repaired;
 
+/// Packets that are on their way to the disk, at the most: as many empty ones as all chunks have room for.
+pub const MOST_PACKETS_WAITING: u64 = (chunk::MOST_CHUNKS * chunk::CHUNK_LEN / 32) as u64;
+
 /// The wishes of a store's owner, which may change while it records.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreSpec {

@@ -30,6 +30,7 @@ use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
+use super::recorder::evidence::PortTallies;
 use super::recorder::{Feed, PortNames, Recorder};
 use super::refusal::Refusal;
 use super::watch::Watch;
@@ -71,6 +72,7 @@ use tapline_dpdk::{Eal, clock, lcore};
 use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
+use tapline_store::disk::Disks;
 
 /// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
@@ -215,6 +217,8 @@ pub(super) fn assemble(
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         reports: intakes.reports,
         outputs,
+        disks: Disks::default(),
+        tallies: PortTallies::default(),
         pools,
         spare: ById::default(),
         names: PortNames::new(Mutex::new(plan.ports.iter().map(|port| port.name.clone()).collect())),
@@ -377,14 +381,15 @@ pub(super) fn start_recorders(
     let run = Run { plan: &plan, options: &options };
     let writers = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, rings) in batch_rings {
-        let locked = broker.machine.outputs.capture(tool);
+        let taken = broker.machine.outputs.capture(tool);
         let feed = Feed {
             rings,
             counters: Arc::clone(&writers.tools[tool]),
             names: Arc::clone(&broker.machine.names),
+            tallies: Arc::clone(&broker.machine.tallies),
             attachments: broker.machine.attachments.clone(),
         };
-        broker.recorders.push(Recorder::start(run, tool, locked, feed)?);
+        broker.recorders.push(Recorder::start(run, tool, taken, feed, &broker.machine.disks)?);
     }
     Ok(())
 }

@@ -35,8 +35,12 @@ struct ToolWords<'a> {
 impl<'a> Resolver<'a> {
     pub(super) fn tool(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> ToolPlan {
         let output = self.output(tool, definitions);
+        let store = self.store(tool);
+        let is_store = store.is_some();
         let health = match output {
-            Output::Capture if definitions.ports.iter().any(is_flat_out) => HealthSpec::WAITED_FOR,
+            Output::Capture if is_store || definitions.ports.iter().any(is_flat_out) => {
+                HealthSpec::WAITED_FOR
+            }
             Output::Capture => HealthSpec::FILE,
             Output::Port(_) | Output::Discard => HealthSpec::LOCAL,
         };
@@ -45,7 +49,6 @@ impl<'a> Resolver<'a> {
             ToolTarget::Port(_) | ToolTarget::Discard => None,
         };
         let is_drained = tool.is_drained;
-        let store = self.store(tool);
         let mut plan = ToolPlan {
             capture,
             store,

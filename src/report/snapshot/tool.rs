@@ -21,5 +21,6 @@ pub(super) fn entry(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -
         icmp_errors: None,
         heartbeat: None,
         echo: None,
+        store: None,
     }
 }
