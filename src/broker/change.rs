@@ -195,6 +195,9 @@ impl Broker {
         }
         self.tell_stores(&plan);
         self.plan = plan;
+        if self.recorders.iter().any(|recorder| recorder.store().is_some()) {
+            self.tally_ports();
+        }
         self.begin_retirement(retirement, parts, turned.moved, &turned.cell);
         turned.cell.wake();
     }

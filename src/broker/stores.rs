@@ -1,14 +1,15 @@
 //! The stores of a broker: what becomes of them is recorded, and they are told what the plan says of them.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use super::Broker;
 use super::recorder::Storing;
-use super::recorder::evidence::Evidence;
+use super::recorder::evidence::{Evidence, PortTally, received};
 use crate::plan::Plan;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::snapshot::StoreEntry;
+use tapline_store::PortCounts;
 use tapline_store::status::{Happening, StoreCounts};
 
 /// This is what statistics show of a store.
@@ -70,15 +71,20 @@ impl Broker {
         }
     }
 
-    /// Publishes what ports received and missed.
+    /// Shows stores the counts of ports.
     pub(super) fn tally_ports(&self) {
-        let received = self.account.totals().ports;
         let mut tallies = self.machine.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         for (port, &attachment) in self.machine.attachments.entries() {
+            // a port's counters stay as long as its attachment
             let driver = self.machine.driver_stats(port);
-            let tally = tallies.entry(attachment).or_default();
-            tally.received.store(received[port].received, Ordering::Relaxed);
-            tally.missed.store(driver.missed + driver.no_mbuf, Ordering::Relaxed);
+            let missed = driver.missed + driver.no_mbuf;
+            let tally = tallies.entry(attachment).or_insert_with(|| {
+                let workers = self.account.counters.iter().map(|worker| Arc::clone(&worker.ports[port]));
+                let workers: Vec<_> = workers.collect();
+                let before = PortCounts { received: received(&workers), missed };
+                Arc::new(PortTally { workers, missed: AtomicU64::new(missed), before })
+            });
+            tally.missed.store(missed, Ordering::Relaxed);
         }
     }
 

@@ -31,6 +31,8 @@ mod pipelines;
 mod reloads;
 /// Every place where a start can fail.
 mod start;
+/// Stores: segments, what kills leave, folders that cannot be recorded to.
+mod store;
 /// Packets with their own times: captures as ports and tools, merging, replays, tunnels that end.
 mod times;
 /// Sampling, dedup, schedules, groups and failover.

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::StoreSpec;
@@ -34,18 +34,23 @@ const SPARE_CHUNKS: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SourceId(pub usize);
 
-/// The counts of the port that packets come by.
-#[derive(Default, Debug)]
+/// The counts of a port, from whenever on.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PortCounts {
-    // control: writes; feeder: reads
-    pub received: AtomicU64,
-    pub missed: AtomicU64,
+    pub received: u64,
+    /// Packets that were lost before the port had them.
+    pub missed: u64,
 }
 
-impl PortCounts {
-    fn read(&self) -> (u64, u64) {
-        (self.received.load(Ordering::Relaxed), self.missed.load(Ordering::Relaxed))
-    }
+/// A port that packets come by, by its place among those that a store was told of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StorePort(usize);
+
+/// The counts of a port, and what they were when the last section ended.
+#[derive(Default)]
+struct PortState {
+    now: PortCounts,
+    before: PortCounts,
 }
 
 /// The origin of packets: an interface of each section that has some.
@@ -57,7 +62,7 @@ pub struct Source {
     pub description: Option<String>,
     pub filter: Option<String>,
     pub direction: Option<Direction>,
-    pub port: Option<Arc<PortCounts>>,
+    pub port: Option<StorePort>,
 }
 
 /// The fate of a packet for the moment.
@@ -85,7 +90,7 @@ pub struct Written {
 struct SourceState {
     interface: Interface,
     direction: Option<Direction>,
-    port: Option<Arc<PortCounts>>,
+    port: Option<StorePort>,
     /// The interface of the section, once it is described.
     id: Option<InterfaceId>,
     /// Packets in the section.
@@ -94,8 +99,6 @@ struct SourceState {
     dropped: u64,
     /// Packets that were lost since the packet before.
     pending: u64,
-    /// The port's counts when the section began.
-    port_before: (u64, u64),
 }
 
 /// The section that is written.
@@ -120,6 +123,7 @@ pub struct Store {
     spec: StoreSpec,
     comment: String,
     sources: Vec<SourceState>,
+    ports: Vec<PortState>,
     section: Option<Section>,
     /// Sections so far.
     sections: u64,
@@ -156,6 +160,7 @@ impl Store {
             spec,
             comment,
             sources: Vec::new(),
+            ports: Vec::new(),
             section: None,
             sections: 0,
             chunk: None,
@@ -173,7 +178,6 @@ impl Store {
 
     /// Notes a source.
     pub fn add_source(&mut self, source: Source) -> SourceId {
-        let port_before = source.port.as_ref().map_or((0, 0), |port| port.read());
         let Source { name, description, filter, direction, port } = source;
         let interface = Interface::new(LinkType::ETHERNET, 0, Some(name)).described(description, filter);
         self.sources.push(SourceState {
@@ -184,9 +188,19 @@ impl Store {
             delivered: 0,
             dropped: 0,
             pending: 0,
-            port_before,
         });
         SourceId(self.sources.len() - 1)
+    }
+
+    /// Notes a port that has counted so far.
+    pub fn add_port(&mut self, counts: PortCounts) -> StorePort {
+        self.ports.push(PortState { now: counts, before: counts });
+        StorePort(self.ports.len() - 1)
+    }
+
+    /// Says what a port has counted by now.
+    pub fn tell_port(&mut self, StorePort(port): StorePort, counts: PortCounts) {
+        self.ports[port].now = counts;
     }
 
     /// Returns whether whoever can wait may go on: there is room for some packets of any length.
@@ -336,8 +350,8 @@ impl Store {
                 if source.dropped > 0 {
                     chunk.tally.part(SourceId(place)).counted = std::mem::take(&mut source.dropped);
                 }
-                source.port_before = source.port.as_ref().map_or((0, 0), |port| port.read());
             }
+            self.ports.iter_mut().for_each(|port| port.before = port.now);
         }
         self.hand_over();
         self.leave_section();
@@ -369,7 +383,8 @@ impl Store {
                     .expect("Ethernet's number fits");
                 id
             });
-            blocks::statistics(&mut chunk.bytes, ORDER, id, &source.counts(section.begun_ns));
+            let port = source.port.map(|StorePort(port)| &self.ports[port]);
+            blocks::statistics(&mut chunk.bytes, ORDER, id, &source.counts(section.begun_ns, port));
         }
         section.bytes += (chunk.bytes.len() - before) as u64;
         section.counted = Instant::now();
@@ -475,10 +490,9 @@ impl Drop for Store {
 
 impl SourceState {
     /// The counts of a section that is about to end.
-    fn counts(&mut self, begun_ns: u64) -> InterfaceStatistics {
-        let since = self.port.as_ref().map(|port| {
-            let (received, missed) = port.read();
-            (received.saturating_sub(self.port_before.0), missed.saturating_sub(self.port_before.1))
+    fn counts(&self, begun_ns: u64, port: Option<&PortState>) -> InterfaceStatistics {
+        let since = port.map(|PortState { now, before }| {
+            (now.received.saturating_sub(before.received), now.missed.saturating_sub(before.missed))
         });
         InterfaceStatistics {
             start_ns: begun_ns,

@@ -22,7 +22,7 @@ pub mod retention;
 /// The state of a store, as others see it.
 pub mod status;
 
-pub use feed::{PortCounts, Put, Source, SourceId, Store, StoreHandle, Written};
+pub use feed::{PortCounts, Put, Source, SourceId, Store, StoreHandle, StorePort, Written};
 pub use names::SegmentName;
 pub use repair::Repaired;
 

@@ -7,12 +7,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::plan::Plan;
 use crate::plan::value::RulePlan;
 use tapline_capture::blocks::Direction;
+use tapline_datapath::counters::PortCounters;
 use tapline_datapath::ids::{Attachment, PortId, RuleMark, ToolId};
 use tapline_packet::by_id::ById;
 use tapline_store::PortCounts;
 
+/// The counts of a port: what workers received of it, and what was lost before.
+#[derive(Default)]
+pub struct PortTally {
+    pub workers: Vec<Arc<PortCounters>>,
+    /// control: writes; writers: read. As of the last look at the driver.
+    pub missed: AtomicU64,
+    /// What was counted when the port was attached: by a device that it had before.
+    pub before: PortCounts,
+}
+
+impl PortTally {
+    pub(super) fn counts(&self) -> PortCounts {
+        PortCounts {
+            received: received(&self.workers).saturating_sub(self.before.received),
+            missed: self.missed.load(Ordering::Relaxed).saturating_sub(self.before.missed),
+        }
+    }
+}
+
+/// Packets that workers received of a port.
+pub fn received(workers: &[Arc<PortCounters>]) -> u64 {
+    workers.iter().map(|worker| worker.received()).sum()
+}
+
 /// The counts of all ports that were attached in a run, by their attachments.
-pub type PortTallies = Arc<Mutex<HashMap<Attachment, Arc<PortCounts>>>>;
+pub type PortTallies = Arc<Mutex<HashMap<Attachment, Arc<PortTally>>>>;
 
 /// The words for the packets of a rule.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -554,9 +554,9 @@ impl CaptureWriter {
             };
             holding.release(held, &mut self.leaving);
             self.state.held.store(holding.order.len() as u64, Ordering::Relaxed);
-            medium.take_on(self.leaving.len() as u64, 0, round);
+            let bytes = self.leaving.iter().map(|(packet, _)| u64::from(packet.len())).sum();
+            medium.take_on(self.leaving.len() as u64, bytes, round);
             for (packet, meta) in self.leaving.drain(..) {
-                medium.take_on(0, u64::from(packet.len()), round);
                 packet.view(&mut self.linear, |bytes| medium.put(&meta, bytes, round, &is_over))?;
             }
         }
@@ -599,10 +599,14 @@ impl CaptureWriter {
 impl Medium {
     /// Notes packets that are taken out of the workers' hands for good: a file has them, or the tool is down. A store says itself what
     /// became of each.
-    fn take_on(&self, packets: u64, bytes: u64, round: &mut Round) {
-        if let Medium::File(_) = self {
-            round.packets += packets;
-            round.bytes += bytes;
+    fn take_on(&mut self, packets: u64, bytes: u64, round: &mut Round) {
+        match self {
+            Medium::File(_) => {
+                round.packets += packets;
+                round.bytes += bytes;
+            }
+            // the ports have counted what comes next
+            Medium::Store(store) => store.tell_ports(),
         }
     }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use fnv::FnvBuildHasher;
 
-use super::evidence::{Evidence, EvidenceCell, PortTallies};
+use super::evidence::{Evidence, EvidenceCell, PortTallies, PortTally};
 use super::{PortNames, Round};
 use tapline_capture::{InterfaceId, Packet};
 use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::capture_queue::{BatchRing, PacketMeta};
 use tapline_datapath::ids::{Attachment, RuleMark};
-use tapline_store::{Put, Source, SourceId, Store, Written};
+use tapline_store::{PortCounts, Put, Source, SourceId, Store, StorePort, Written};
 
 /// The time between two looks at whether the disk has room again.
 const REST: Duration = Duration::from_micros(50);
@@ -27,6 +27,7 @@ pub(super) struct StoreMedium {
     evidence: Arc<Evidence>,
     names: PortNames,
     tallies: PortTallies,
+    ports: HashMap<Attachment, (StorePort, Arc<PortTally>), FnvBuildHasher>,
     sources: HashMap<Origin, SourceId, FnvBuildHasher>,
     /// The origin of the last packet.
     last: Option<(Origin, SourceId)>,
@@ -39,13 +40,19 @@ pub(super) struct StoreMedium {
 
 impl StoreMedium {
     pub(super) fn new(
-        store: Store,
+        mut store: Store,
         cell: Arc<EvidenceCell>,
         (names, tallies): (PortNames, PortTallies),
         counters: Arc<EgressCounters>,
         waits: bool,
     ) -> Self {
         let (generation, evidence) = cell.read();
+        let known = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = known
+            .iter()
+            .map(|(&port, tally)| (port, (store.add_port(tally.counts()), Arc::clone(tally))))
+            .collect();
+        drop(known);
         Self {
             store,
             cell,
@@ -53,6 +60,7 @@ impl StoreMedium {
             evidence,
             names,
             tallies,
+            ports,
             sources: HashMap::default(),
             last: None,
             noted: Vec::new(),
@@ -104,18 +112,36 @@ impl StoreMedium {
     fn describe(&mut self, origin: Origin) -> SourceId {
         let (port, rule) = origin;
         let name = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(port.0 as usize).cloned();
-        let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let port_of_store = self.port(port);
         let words = self.evidence.rules.get(&rule);
         let source = self.store.add_source(Source {
             name: name.unwrap_or_default(),
             description: words.map(|words| words.description.clone()),
             filter: words.and_then(|words| words.filter.clone()),
             direction: self.evidence.directions.get(&port).copied(),
-            port: tallies.get(&port).cloned(),
+            port: port_of_store,
         });
-        drop(tallies);
         self.sources.insert(origin, source);
         source
+    }
+
+    /// The port of the store for an attachment, which may have come behind the store.
+    fn port(&mut self, attachment: Attachment) -> Option<StorePort> {
+        if let Some((port, _)) = self.ports.get(&attachment) {
+            return Some(*port);
+        }
+        let tally =
+            self.tallies.lock().unwrap_or_else(PoisonError::into_inner).get(&attachment).cloned()?;
+        let port = self.store.add_port(PortCounts::default());
+        self.ports.insert(attachment, (port, tally));
+        Some(port)
+    }
+
+    /// Takes over what ports have counted.
+    pub(super) fn tell_ports(&mut self) {
+        for (port, tally) in self.ports.values() {
+            self.store.tell_port(*port, tally.counts());
+        }
     }
 
     /// Notes what the workers had no room for.
@@ -152,6 +178,7 @@ impl StoreMedium {
 
     /// Ends the last segment. Returns whether that is done; what has come to its end is in `round`.
     pub(super) fn finish(&mut self, round: &mut Round) -> bool {
+        self.tell_ports();
         let is_done = self.store.finish();
         self.look(round);
         is_done

@@ -377,6 +377,7 @@ pub(super) fn start_recorders(
     if batch_rings.is_empty() {
         return Ok(());
     }
+    broker.tally_ports();
     let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
     let run = Run { plan: &plan, options: &options };
     let writers = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));

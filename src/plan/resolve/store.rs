@@ -129,14 +129,11 @@ impl<'a> Resolver<'a> {
             }
         };
         let Some(total_bytes) = folder.total_bytes else { return };
-        let free = u128::from(total_bytes) * u128::from(spec.free_percent.unwrap_or(0)) / 100;
         // the space of the segment that comes next is reserved beforehand
-        let needed = u128::from(spec.keep_bytes) + u128::from(spec.rotate_bytes) + free;
-        if needed > u128::from(total_bytes) {
+        let needed = spec.keep_bytes.saturating_add(spec.rotate_bytes);
+        if needed > total_bytes {
             let message = "the file system is too small for what is to be kept";
-            let label = format!(
-                "with the next segment and what is left free it needs {needed} bytes, and has {total_bytes}"
-            );
+            let label = format!("with the next segment it needs {needed} bytes, and has {total_bytes}");
             self.error(Diagnostic::error(keep.size.span, message).label(label));
         }
     }
