@@ -7,7 +7,7 @@ use serde_json::Value;
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, office};
 use tapline_harness::programs::has_programs;
-use tapline_harness::segments::{read, segments, seq};
+use tapline_harness::segments::{bytes_of, read, segments, seq};
 
 const JUDGES: [&str; 2] = ["capinfos", "python3"];
 
@@ -86,7 +86,7 @@ fn a_small_file_system_never_fills_and_free_is_left_free() {
         let (total, free) = small.room();
         assert!(free * 100 >= total * least_free, "{wishes}: {free} of {total}");
         let found = segments(&small.0);
-        let bytes: u64 = found.iter().map(|path| path.metadata().expect("a file").len()).sum();
+        let bytes = bytes_of(&found);
         assert!(bytes <= most_bytes, "{wishes}: {bytes}");
         // one segment beyond need at most
         let limit = if least_free > 0 { total * (100 - least_free) / 100 } else { most_bytes };
@@ -136,7 +136,7 @@ fn a_folder_that_goes_and_one_that_is_read_only_cost_counted_copies_until_they_a
             .replace("speed=max,loop=1", "speed=original,maxgap=1ms,loop=forever"),
     );
     let flags = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "20ms"];
-    let mut started = lab.start(&mut lab.tapline(&flags));
+    let started = lab.start(&mut lab.tapline(&flags));
     let is_recording = |line: &Value| number(line, "tools/rec/sent") > 100;
     lab.until("recording", is_recording);
     std::fs::remove_dir_all(&folder).expect("a folder of our own");

@@ -9,7 +9,7 @@ use tapline_harness::judges::{assert_same, number};
 use tapline_harness::lab::{EAL, Lab, office};
 use tapline_harness::pcap_files::{packets, tcpdump_selects};
 use tapline_harness::programs::has_programs;
-use tapline_harness::segments::{joined, read, segments, seq};
+use tapline_harness::segments::{bytes_of, joined, read, segments, seq};
 use tapline_harness::tshark::fields;
 
 const JUDGES: [&str; 4] = ["capinfos", "mergecap", "tshark", "python3"];
@@ -51,7 +51,7 @@ fn segments_hold_each_packet_once_with_its_port_and_its_rule() {
     );
     assert_eq!(account.number("tools/rec/sent"), frames.len() as u64);
     assert_eq!(account.number("tools/rec/store/segments"), found.len() as u64);
-    let bytes: u64 = found.iter().map(|path| path.metadata().expect("a file").len()).sum();
+    let bytes = bytes_of(&found);
     assert_eq!(account.number("tools/rec/store/bytes"), bytes);
     let said = read(&found);
     assert_eq!((sum(&said, "delivered"), sum(&said, "dropped")), (frames.len() as u64, 0));
@@ -108,14 +108,15 @@ fn keep_holds_over_runs_and_names_never_meet() {
     for _ in 0..2 {
         let account = lab.account(pipeline, &[]);
         let found = segments(&folder);
-        let bytes: u64 = found.iter().map(|path| path.metadata().expect("a file").len()).sum();
+        let bytes = bytes_of(&found);
         assert!(bytes <= 1_000_000 && bytes + 2 * 64_000 > 1_000_000, "{bytes}");
         assert!(highest.is_none_or(|highest| seq(&found[0]) > highest), "the first run is all gone");
         highest = found.last().map(|path| seq(path));
         // what is there is the end of what came
         let all = lab.path("all.pcapng");
         joined(&found, &all);
-        let (kept, all) = (packets(&all), frames.repeat(3));
+        let (kept, all) =
+            (packets(&all), frames.iter().cycle().take(3 * frames.len()).cloned().collect::<Vec<_>>());
         assert_same("the end", &kept, &all[all.len() - kept.len()..]);
         let begun = account.number("tools/rec/store/begun");
         assert_eq!(account.number("tools/rec/store/segments"), found.len() as u64);
@@ -152,12 +153,9 @@ fn a_rule_that_changes_begins_a_segment_and_wishes_are_followed_at_once() {
         number(line, "tools/rec/store/expired") > 0 && number(line, "tools/rec/store/bytes") <= 10_000_000
     });
     let account = prompt.quit();
-    assert_eq!(account.number("tools/rec/store/bytes"), {
-        let bytes =
-            segments(&bench.path("store")).iter().map(|path| path.metadata().expect("a file").len());
-        bytes.sum::<u64>()
-    });
-    let said = read(&segments(&bench.path("store")));
+    let found = segments(&bench.path("store"));
+    assert_eq!(account.number("tools/rec/store/bytes"), bytes_of(&found));
+    let said = read(&found);
     for segment in &said {
         let interfaces = segment["interfaces"].as_array().expect("a list");
         assert!(

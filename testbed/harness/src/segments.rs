@@ -81,6 +81,11 @@ pub fn seq(path: &Path) -> u64 {
     digits.unwrap_or_else(|| panic!("{name} is no segment")).1.parse().expect("a number")
 }
 
+/// The bytes of segments, all together.
+pub fn bytes_of(paths: &[PathBuf]) -> u64 {
+    paths.iter().map(|path| path.metadata().expect("a file").len()).sum()
+}
+
 /// What the blocks of segments say; none is called damaged by capinfos(1).
 pub fn read(paths: &[PathBuf]) -> Vec<Value> {
     let names: Vec<&str> = paths.iter().map(|path| path.to_str().expect("a plain name")).collect();
