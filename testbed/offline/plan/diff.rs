@@ -285,7 +285,7 @@ fn a_port_on_another_device_is_interrupted_where_the_device_is_not_free_beside_i
 #[test]
 fn a_command_is_about_what_it_makes_another() {
     let base = parse_text("base", BASE, &[]);
-    let plan_of = |parsed: &Parsed| plan(&mut parsed.clone(), &Surroundings::fixed());
+    let plan_of = |parsed: &Parsed| plan(&mut parsed.clone(), &super::with_folders());
     let before = plan_of(&base).expect("a plan");
     for line in [
         "set burst 16",
