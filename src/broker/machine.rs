@@ -7,7 +7,6 @@ use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
 use super::recorder::PortNames;
-use super::recorder::evidence::PortTallies;
 use super::start::memory::Pools;
 use super::start::queues::SpareTxq;
 use crate::plan::Plan;
@@ -20,7 +19,6 @@ use tapline_dpdk::Eal;
 use tapline_dpdk::eal::KeptDevice;
 use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
-use tapline_store::disk::Disks;
 
 /// The devices, clocks and files that a plan runs on.
 pub(super) struct Machine {
@@ -47,10 +45,6 @@ pub(super) struct Machine {
     pub pools: Pools,
     /// The files that the plan's tools and ports write.
     pub outputs: Outputs,
-    /// The threads that write stores.
-    pub disks: Disks,
-    /// The counts of ports, as stores say them.
-    pub tallies: PortTallies,
 }
 
 impl Machine {

@@ -6,6 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Error;
 use super::pcap_output;
@@ -16,6 +17,7 @@ use crate::plan::value::ToolPlan;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_lang::files::Files as _;
 use tapline_packet::by_id::ById;
+use tapline_store::disk::Disks;
 use tapline_store::folder::Folder;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
@@ -142,6 +144,8 @@ pub(super) struct Outputs {
     captures: ById<ToolId, Taken>,
     /// The locks are held beside the drivers that write the files, by port of the plan.
     drivers: ById<PortId, Vec<Locked>>,
+    /// The threads that write stores.
+    disks: Arc<Disks>,
 }
 
 impl Outputs {
@@ -182,7 +186,7 @@ impl Outputs {
             if is_tools(id) { Taken::of(tool).map_err(refused) } else { Ok(Taken::Nothing) }
         });
         let captures = captures.collect::<Result<_, _>>()?;
-        Ok(Self { captures, drivers })
+        Ok(Self { captures, drivers, disks: Arc::default() })
     }
 
     /// The drivers have begun their files.
@@ -194,12 +198,18 @@ impl Outputs {
     /// it has not.
     pub(super) fn go_on(&mut self, more: Self, ports: &ById<PortId, Option<PortId>>) -> Vec<Locked> {
         let mut before = std::mem::replace(self, more);
+        self.disks = Arc::clone(&before.disks);
         for (of_port, from) in self.drivers.iter_mut().zip(ports.iter()) {
             if let Some(from) = from {
                 *of_port = std::mem::take(&mut before.drivers[*from]);
             }
         }
         before.drivers.into_iter().flatten().collect()
+    }
+
+    /// The threads that write stores.
+    pub(super) fn disks(&self) -> &Disks {
+        &self.disks
     }
 
     /// The file or the folder of a capture tool.

@@ -406,10 +406,10 @@ impl Broker {
                 rings,
                 counters: Arc::clone(&writers.tools[tool]),
                 names: Arc::clone(&self.machine.names),
-                tallies: Arc::clone(&self.machine.tallies),
+                tallies: Arc::clone(&self.account.tallies),
                 attachments: machinery.attachments.clone(),
             };
-            match Recorder::start(run, tool, taken, feed, &self.machine.disks) {
+            match Recorder::start(run, tool, taken, feed, self.machine.outputs.disks()) {
                 Ok(recorder) => machinery.recorders.push(recorder),
                 Err(error) => {
                     machinery.recorders.iter_mut().for_each(|recorder| recorder.close(DRAIN_LIMIT));

@@ -73,7 +73,7 @@ impl Broker {
 
     /// Shows stores the counts of ports.
     pub(super) fn tally_ports(&self) {
-        let mut tallies = self.machine.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tallies = self.account.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         for (port, &attachment) in self.machine.attachments.entries() {
             // a port's counters stay as long as its attachment
             let driver = self.machine.driver_stats(port);
@@ -94,7 +94,8 @@ impl Broker {
             let tool = recorder.tool;
             if let (Some(store), Some(spec)) = (recorder.store(), &plan.tools[tool].store) {
                 store.handle.set(spec.clone());
-                store.evidence.set(Evidence::of(plan, tool, &self.machine.attachments));
+                let evidence = Evidence::of(plan, tool, &self.machine.attachments);
+                store.evidence.set(evidence, plan.is_waited_for(tool));
             }
         }
     }

@@ -19,6 +19,13 @@ fn a_packet_that_did_not_arrive_is_found_as_its_page_says() {
     }
 }
 
+#[test]
+fn a_recording_goes_as_its_page_says() {
+    if has_programs(&["mergecap", "tshark"]) {
+        follow(&office(), "recording.md", &[]);
+    }
+}
+
 /// A lab that has the demo's capture.
 fn office() -> Lab {
     let lab = Lab::new();

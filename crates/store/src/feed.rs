@@ -723,4 +723,38 @@ mod tests {
         assert!(matches!(happenings[0], Happening::Failing { reason: DropReason::WriteError, .. }));
         assert_eq!(happenings[1], Happening::Recovered);
     }
+
+    #[test]
+    fn what_a_slow_disk_has_no_room_for_is_counted_in_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disks = Disks::default();
+        let wishes = spec(16 << 20, 64 << 20);
+        let mut store = Store::start(folder.path(), wishes, String::new(), &disks).expect("a store");
+        let of = store.add_source(source("a"));
+        let bytes = vec![7; 200_000];
+        let (mut written, mut refused, mut taken) = (Written::default(), 0, 0);
+        // nobody waits: memory is faster than any disk for as long as the chunks last
+        while refused < 100 {
+            match store.put(of, packet(taken, &bytes)) {
+                Put::Taken => taken += 1,
+                Put::Lost(reason) => {
+                    assert_eq!(reason, DropReason::DiskSlow);
+                    refused += 1;
+                }
+            }
+            if refused > 0 {
+                add(&mut written, store.tend());
+            }
+        }
+        while !store.has_room() {
+            add(&mut written, store.tend());
+        }
+        assert_eq!(store.put(of, packet(taken, &bytes)), Put::Taken);
+        assert_eq!(store.sources[of.0].pending, 0, "the last packet tells of all before it");
+        finish(store, &mut written);
+        assert_eq!((written.packets, written.lost.iter().sum::<u64>()), (taken + 1, 0));
+        // each loss is told in the segments that are left, or in those that expired
+        let found = segments(folder.path());
+        assert!(found.iter().map(|(_, packets)| packets.len()).sum::<usize>() > 100);
+    }
 }

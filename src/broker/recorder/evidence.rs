@@ -1,7 +1,7 @@
 //! Evidence: what the segments of a store say of its packets beside the packets, in words of the plan.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::plan::Plan;
@@ -53,6 +53,8 @@ pub struct Evidence {
     /// The program, and the plan by its name.
     pub comment: String,
     pub rules: HashMap<RuleMark, RuleWords>,
+    /// The rules of the plan before: some workers may go by it a little longer.
+    pub rules_before: HashMap<RuleMark, RuleWords>,
     /// Ports whose packets have one direction.
     pub directions: HashMap<Attachment, Direction>,
 }
@@ -81,7 +83,13 @@ impl Evidence {
         let directions = of_wires.map(|port| (attachments[port], Direction::Inbound));
         let hash = plan.hash.text();
         let comment = format!("tapline {}, plan {hash}", env!("CARGO_PKG_VERSION"));
-        Self { comment, rules: rules.collect(), directions: directions.collect() }
+        let directions = directions.collect();
+        Self { comment, rules: rules.collect(), rules_before: HashMap::new(), directions }
+    }
+
+    /// The words for the packets of a rule.
+    pub(super) fn words(&self, rule: RuleMark) -> Option<&RuleWords> {
+        self.rules.get(&rule).or_else(|| self.rules_before.get(&rule))
     }
 
     /// Returns whether packets of a store that has these words are described by `other`, too.
@@ -96,17 +104,31 @@ pub struct EvidenceCell {
     /// control: raises, behind the evidence.
     generation: AtomicU64,
     evidence: Mutex<Arc<Evidence>>,
+    /// control: sets; writer: reads. A replay waits for the store. Relaxed suffices: it is a wish.
+    waits: AtomicBool,
 }
 
 impl EvidenceCell {
-    pub fn new(evidence: Evidence) -> Self {
-        Self { generation: AtomicU64::new(0), evidence: Mutex::new(Arc::new(evidence)) }
+    /// The first evidence of a store, and whether a replay waits for it.
+    pub fn new(evidence: Evidence, waits: bool) -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            evidence: Mutex::new(Arc::new(evidence)),
+            waits: AtomicBool::new(waits),
+        }
+    }
+
+    /// writer: whether a replay waits for the store.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// control: puts other evidence in its place, if it says something else of packets.
-    pub fn set(&self, evidence: Evidence) {
+    pub fn set(&self, mut evidence: Evidence, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
         let mut known = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.is_like(&evidence) {
+            evidence.rules_before.clone_from(&known.rules);
             *known = Arc::new(evidence);
             self.generation.fetch_add(1, Ordering::Release);
         }

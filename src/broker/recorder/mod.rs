@@ -198,12 +198,12 @@ impl Target {
         match (taken, &plan_tool.store) {
             (Taken::Folder(folder), Some(spec)) => {
                 let evidence = Evidence::of(run.plan, tool, &feed.attachments);
-                let store = Store::start_in(folder, spec.clone(), evidence.comment.clone(), disks)?;
-                let (handle, evidence) = (store.handle(), Arc::new(EvidenceCell::new(evidence)));
-                let shared = (Arc::clone(&feed.names), Arc::clone(&feed.tallies));
                 let waits = run.plan.is_waited_for(tool);
+                let store = Store::start_in(folder, spec.clone(), evidence.comment.clone(), disks)?;
+                let (handle, evidence) = (store.handle(), Arc::new(EvidenceCell::new(evidence, waits)));
+                let shared = (Arc::clone(&feed.names), Arc::clone(&feed.tallies));
                 let counters = Arc::clone(&feed.counters);
-                let medium = StoreMedium::new(store, Arc::clone(&evidence), shared, counters, waits);
+                let medium = StoreMedium::new(store, Arc::clone(&evidence), shared, counters);
                 Ok((Target::Store(Box::new(medium)), Some(Storing { handle, evidence, path })))
             }
             (Taken::File(locked), _) => Ok((Self::at(&path, Some(locked))?, None)),

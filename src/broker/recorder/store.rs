@@ -33,8 +33,6 @@ pub(super) struct StoreMedium {
     last: Option<(Origin, SourceId)>,
     /// Losses of the workers that are noted already, by ring and by place there.
     noted: Vec<Vec<u64>>,
-    /// It waits for the disk: a replay waits for it.
-    waits: bool,
     counters: Arc<EgressCounters>,
 }
 
@@ -44,7 +42,6 @@ impl StoreMedium {
         cell: Arc<EvidenceCell>,
         (names, tallies): (PortNames, PortTallies),
         counters: Arc<EgressCounters>,
-        waits: bool,
     ) -> Self {
         let (generation, evidence) = cell.read();
         let known = tallies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +61,6 @@ impl StoreMedium {
             sources: HashMap::default(),
             last: None,
             noted: Vec::new(),
-            waits,
             counters,
         }
     }
@@ -78,7 +74,7 @@ impl StoreMedium {
         is_over: &dyn Fn() -> bool,
     ) {
         let source = self.source((meta.port, meta.rule));
-        while self.waits && !self.store.has_room() && !is_over() {
+        while !self.store.has_room() && self.cell.waits() && !is_over() {
             self.look(round);
             std::thread::sleep(REST);
         }
@@ -113,7 +109,7 @@ impl StoreMedium {
         let (port, rule) = origin;
         let name = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(port.0 as usize).cloned();
         let port_of_store = self.port(port);
-        let words = self.evidence.rules.get(&rule);
+        let words = self.evidence.words(rule);
         let source = self.store.add_source(Source {
             name: name.unwrap_or_default(),
             description: words.map(|words| words.description.clone()),

@@ -30,7 +30,6 @@ use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
-use super::recorder::evidence::PortTallies;
 use super::recorder::{Feed, PortNames, Recorder};
 use super::refusal::Refusal;
 use super::watch::Watch;
@@ -72,7 +71,6 @@ use tapline_dpdk::{Eal, clock, lcore};
 use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
-use tapline_store::disk::Disks;
 
 /// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
@@ -217,8 +215,6 @@ pub(super) fn assemble(
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         reports: intakes.reports,
         outputs,
-        disks: Disks::default(),
-        tallies: PortTallies::default(),
         pools,
         spare: ById::default(),
         names: PortNames::new(Mutex::new(plan.ports.iter().map(|port| port.name.clone()).collect())),
@@ -387,10 +383,10 @@ pub(super) fn start_recorders(
             rings,
             counters: Arc::clone(&writers.tools[tool]),
             names: Arc::clone(&broker.machine.names),
-            tallies: Arc::clone(&broker.machine.tallies),
+            tallies: Arc::clone(&broker.account.tallies),
             attachments: broker.machine.attachments.clone(),
         };
-        broker.recorders.push(Recorder::start(run, tool, taken, feed, &broker.machine.disks)?);
+        broker.recorders.push(Recorder::start(run, tool, taken, feed, broker.machine.outputs.disks())?);
     }
     Ok(())
 }
