@@ -99,8 +99,11 @@ fn is_read(bytes: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, blocks};
 
@@ -147,6 +150,27 @@ mod tests {
             assert!(left == bytes[..kept as usize]);
             let expected = (kept, packets, len as u64 - kept);
             assert_eq!((said.kept_bytes, said.packets, said.cut_bytes), expected, "{len} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_there_a_prefix_is_left_that_needs_no_repair(
+            packets in 0usize..5,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            tail in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let (mut bytes, _) = segment(packets);
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes.extend(tail);
+            let (first, left) = repaired(&bytes);
+            prop_assert!(bytes.starts_with(&left));
+            prop_assert_eq!(first.kept_bytes + first.cut_bytes, bytes.len() as u64);
+            let (again, same) = repaired(&left);
+            prop_assert!(same == left && again.cut_bytes == 0 && again.packets == first.packets);
         }
     }
 
