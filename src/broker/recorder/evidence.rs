@@ -18,7 +18,7 @@ pub struct PortTally {
     pub workers: Vec<Arc<PortCounters>>,
     /// control: writes; writers: read. As of the last look at the driver.
     pub missed: AtomicU64,
-    /// What was counted when the port was attached: by a device that it had before.
+    /// The counts when the port was attached: those of a device that it had before.
     pub before: PortCounts,
 }
 

@@ -3,7 +3,7 @@
 //! A copy counts as sent when its bytes were handed to the system. When a write to a file fails the tool is down for good: what waited,
 //! and what still comes, is dropped as `down`. A store goes on, and counts what it cannot write.
 
-/// What the segments of a store say beside packets.
+/// Words and counts that the segments of a store have beside packets.
 pub mod evidence;
 mod store;
 

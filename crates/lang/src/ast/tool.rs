@@ -61,7 +61,7 @@ pub enum ToolOption {
     Edit(Edit),
 }
 
-/// When a store begins another segment; at least one of the two is said.
+/// The end of a store's segments: their size, their time, or both.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rotate {
     /// Bytes of a segment.
@@ -69,7 +69,7 @@ pub struct Rotate {
     pub every: Option<Spanned<Duration>>,
 }
 
-/// What a store keeps; the oldest segments go first.
+/// The share of a store, of whose segments the oldest go first.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Keep {
     /// Bytes of all that is in the folder.
