@@ -29,6 +29,8 @@ enum Command {
     Ctl(cli::ctl::Args),
     /// Say what a pipeline file does with each packet of a capture, and why
     Explain(cli::explain::Args),
+    /// Compare two pipeline files: objects, and what becomes of the packets of a capture
+    Diff(cli::diff::Args),
     /// Check an audit log
     Audit(cli::audit::Args),
     /// Select packets of a capture file, with tcpdump's meaning
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Graph(args) => cli::graph::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
         Command::Explain(args) => cli::explain::run(&args),
+        Command::Diff(args) => return ExitCode::from(cli::diff::run(&args)),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),

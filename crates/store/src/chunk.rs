@@ -87,9 +87,9 @@ impl Chunk {
 #[derive(Debug)]
 pub(crate) struct Lane {
     /// feeder: gives; disk: takes.
-    pub(crate) full: ArrayQueue<Box<Chunk>>,
+    pub(crate) full: ArrayQueue<Chunk>,
     /// disk: gives; feeder: takes.
-    pub(crate) done: ArrayQueue<Box<Chunk>>,
+    pub(crate) done: ArrayQueue<Chunk>,
     /// feeder: sets. Nothing more comes.
     pub(crate) is_closed: AtomicBool,
     /// disk: sets. All is written that came.

@@ -128,8 +128,8 @@ pub struct Store {
     /// Sections so far.
     sections: u64,
     /// The chunk that is filled.
-    chunk: Option<Box<Chunk>>,
-    spare: Vec<Box<Chunk>>,
+    chunk: Option<Chunk>,
+    spare: Vec<Chunk>,
     made: usize,
     written: Written,
     failing: Option<(DropReason, Instant)>,
@@ -293,7 +293,7 @@ impl Store {
         }
         if self.chunk.is_none() && self.made < MOST_CHUNKS {
             self.made += 1;
-            self.chunk = Some(Box::new(Chunk { bytes: Vec::with_capacity(CHUNK_LEN), ..Chunk::default() }));
+            self.chunk = Some(Chunk { bytes: Vec::with_capacity(CHUNK_LEN), ..Chunk::default() });
         }
         if let (Some(chunk), Some(section)) = (&mut self.chunk, &self.section) {
             chunk.section = section.number;
