@@ -595,8 +595,11 @@ mod tests {
         add(written, store.tend());
     }
 
+    /// A packet, behind its time.
+    type Timed = (u64, Vec<u8>);
+
     /// The visible segments, oldest first, and the times and bytes of their packets.
-    fn segments(folder: &Path) -> Vec<(SegmentName, Vec<(u64, Vec<u8>)>)> {
+    fn segments(folder: &Path) -> Vec<(SegmentName, Vec<Timed>)> {
         let names =
             fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
         let mut names: Vec<SegmentName> =
