@@ -109,7 +109,9 @@ impl StoreMedium {
         let (port, rule) = origin;
         let name = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(port.0 as usize).cloned();
         let port_of_store = self.port(port);
-        let words = self.evidence.words(rule);
+        // a worker may go by the plan that comes before this thread has looked for its words
+        let (_, newest) = self.cell.read();
+        let words = self.evidence.words(rule).or_else(|| newest.words(rule));
         let source = self.store.add_source(Source {
             name: name.unwrap_or_default(),
             description: words.map(|words| words.description.clone()),
