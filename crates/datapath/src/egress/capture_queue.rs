@@ -40,6 +40,8 @@ pub struct Batch {
     pub packets: MbufQueue,
     /// The facts of each packet.
     pub metas: ArrayVec<PacketMeta, MAX_BURST>,
+    /// Packets that it had when the writer was handed it.
+    len: usize,
 }
 
 /// The ring of batches that a worker and the writer share.
@@ -48,6 +50,8 @@ pub struct BatchRing {
     free: ArrayQueue<Box<Batch>>,
     batches: usize,
     batch_len: usize,
+    /// writer: counts. Packets of batches that were given back. Relaxed suffices: it is a count.
+    returned: AtomicU64,
     /// worker: sets; writer: reads. Earlier packets than those given may be about to come. Relaxed suffices: it is a hint.
     is_behind: AtomicBool,
     /// Packets of a store that found no room.
@@ -78,12 +82,14 @@ impl BatchRing {
             free: ArrayQueue::new(batches),
             batches,
             batch_len,
+            returned: AtomicU64::new(0),
             is_behind: AtomicBool::new(true),
             lost: Box::new(std::array::from_fn(|_| Lost::default())),
             lost_len: AtomicUsize::new(0),
         };
         for _ in 0..batches {
-            let batch = Batch { packets: MbufQueue::with_capacity(batch_len), metas: ArrayVec::new() };
+            let batch =
+                Batch { packets: MbufQueue::with_capacity(batch_len), metas: ArrayVec::new(), len: 0 };
             // there is room for all of them
             let _ = ring.free.push(Box::new(batch));
         }
@@ -136,6 +142,9 @@ impl BatchRing {
     pub fn give_back(&self, mut batch: Box<Batch>) {
         batch.packets.clear();
         batch.metas.clear();
+        // one writer alone counts
+        let returned = self.returned.load(Ordering::Relaxed) + batch.len as u64;
+        self.returned.store(returned, Ordering::Relaxed);
         let _ = self.free.push(batch);
     }
 
@@ -214,8 +223,9 @@ impl CaptureQueue {
     }
 
     fn hand_over(&mut self) {
-        if let Some(batch) = self.open.take() {
-            self.handed += batch.metas.len() as u64;
+        if let Some(mut batch) = self.open.take() {
+            batch.len = batch.metas.len();
+            self.handed += batch.len as u64;
             // as many fit as there are
             let _ = self.ring.full.push(batch);
         }
@@ -234,9 +244,10 @@ impl CaptureQueue {
         }
     }
 
-    /// Packets that wait, rounded up to batches.
+    /// Packets that wait: those that were gathered, and those of batches that the writer has not given back.
     pub fn depth(&self) -> usize {
-        (self.ring.batches - self.ring.free.len()) * self.ring.batch_len
+        // no more comes back than was handed over
+        (self.taken() - self.ring.returned.load(Ordering::Relaxed)) as usize
     }
 
     /// Hands over all that was gathered: nothing more comes.
