@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["api", "fault", "kernel", "packet"],
     &["capture", "dpdk", "lang"],
-    &["filter"],
+    &["filter", "store"],
     &["datapath"],
     &["health"],
     &["plan"],

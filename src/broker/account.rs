@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::kept::Kept;
+use super::recorder::evidence::PortTallies;
 use crate::report::snapshot::totals::{Departed, RuleTotals, Totals, copies_of, group_of};
 use tapline_api::snapshot::DriverStats;
 use tapline_datapath::counters::{EgressCounters, GroupCounters, WorkerCounters, WriterCounters};
@@ -18,6 +19,8 @@ pub(super) struct Account {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// The counters of the capture writers, if there are any.
     pub writers: Option<Arc<WriterCounters>>,
+    /// The counts of ports, as stores say them.
+    pub tallies: PortTallies,
     /// Totals at the last `clear stats`.
     pub cleared: Option<Totals>,
     /// The counters of each port's driver at that time.

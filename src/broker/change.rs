@@ -195,7 +195,11 @@ impl Broker {
             let come = untied.entries().filter(|(id, _)| kept.wires[*id].is_none());
             come.for_each(|(id, &is_untied)| self.guards.untied[id] = is_untied);
         }
+        self.tell_stores(&plan);
         self.plan = plan;
+        if self.recorders.iter().any(|recorder| recorder.store().is_some()) {
+            self.tally_ports();
+        }
         self.begin_retirement(retirement, parts, turned.moved, &turned.cell);
         turned.cell.wake();
     }

@@ -54,6 +54,7 @@ impl Broker {
 
     /// Ends the captures' files. What a writer could not write in time is counted as congested.
     fn close_captures(&mut self) {
+        self.tally_ports();
         for recorder in &mut self.recorders {
             recorder.close(DRAIN_LIMIT);
         }
@@ -66,12 +67,17 @@ impl Broker {
         for recorder in &self.recorders {
             let (requested, ended) = self.account.copies_of(recorder.tool);
             let unwritten = requested.saturating_sub(ended);
-            own.tools[recorder.tool].drop_copies(DropReason::Congested, unwritten);
+            let reason = match recorder.store() {
+                Some(_) => DropReason::DiskSlow,
+                None => DropReason::Congested,
+            };
+            own.tools[recorder.tool].drop_copies(reason, unwritten);
             if unwritten > 0 && !recorder.is_stuck() && self.plan.is_waited_for(recorder.tool) {
                 self.unwritten.push((recorder.tool, unwritten));
             }
         }
         self.watch_files(clock::now_ns());
+        self.watch_stores(clock::now_ns());
     }
 
     /// Looks what the run left of the replays' files, and of their copies to captures. It has failed if something is left, unless

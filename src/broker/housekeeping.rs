@@ -127,6 +127,7 @@ impl Broker {
             self.watch_cuts(now_ns);
             self.watch_mtus(now_ns);
             self.watch_gone(now, now_ns);
+            self.watch_stores(now_ns);
             self.watch_replays(now_ns);
             let ports = &self.machine.ports;
             self.neighbours.look_at_links(|port| ports[port].link().is_up);

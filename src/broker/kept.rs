@@ -141,7 +141,10 @@ impl Kept {
                 self.devices[to] == Some(from)
                     && before.ports[from].is_stopped == after.ports[to].is_stopped
             }
-            (Output::Capture, Output::Capture) => before_tool.capture == after_tool.capture,
+            (Output::Capture, Output::Capture) => {
+                before_tool.capture == after_tool.capture
+                    && before_tool.store.is_some() == after_tool.store.is_some()
+            }
             (Output::Discard, Output::Discard) => true,
             _ => false,
         };

@@ -48,6 +48,8 @@ pub mod rehearsal;
 pub mod retire;
 /// Sets up what a plan asks for.
 pub mod start;
+/// Records what becomes of stores, and tells them what the plan says of them.
+mod stores;
 /// Judges schedules, tools and groups, and publishes what came out.
 pub mod watch;
 /// Holds the workers on their lcores.
@@ -366,6 +368,13 @@ impl Broker {
             entry.heartbeat = self.neighbours.heartbeats(tool);
             entry.echo = self.neighbours.echoes(tool);
             entry.icmp_errors = self.neighbours.icmp_errors(tool);
+        }
+        for recorder in &self.recorders {
+            if let (Some(store), Some((_, entry))) =
+                (recorder.store(), snapshot.tools.iter_mut().nth(recorder.tool.0))
+            {
+                entry.store = Some(stores::entry(store));
+            }
         }
         for ((_, entry), port) in snapshot.ports.iter_mut().zip(self.plan.ports.ids()) {
             entry.answers = self.neighbours.answers(port);

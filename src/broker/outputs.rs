@@ -6,15 +6,19 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Error;
 use super::pcap_output;
 use super::refusal::Refusal;
 use crate::plan::Plan;
 use crate::plan::surroundings::{System, target_of_open};
+use crate::plan::value::ToolPlan;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_lang::files::Files as _;
 use tapline_packet::by_id::ById;
+use tapline_store::disk::Disks;
+use tapline_store::folder::Folder;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;
@@ -104,12 +108,44 @@ impl Drop for Locked {
     }
 }
 
+/// The target of a capture tool that is taken.
+#[derive(Default)]
+pub enum Taken {
+    File(Locked),
+    /// The folder of a store.
+    Folder(Folder),
+    /// A pipe or a device, which is nobody's; or it was taken away from here.
+    #[default]
+    Nothing,
+}
+
+impl Taken {
+    /// Takes the file or the folder of a tool.
+    fn of(tool: &ToolPlan) -> io::Result<Self> {
+        let Some(path) = &tool.capture else { return Ok(Taken::Nothing) };
+        match &tool.store {
+            Some(_) => Folder::take(path).map(Taken::Folder),
+            None => Ok(Locked::take(path)?.map_or(Taken::Nothing, Taken::File)),
+        }
+    }
+
+    /// Its path, if it was made here.
+    pub(super) fn made(&self) -> Option<PathBuf> {
+        match self {
+            Taken::File(locked) => locked.made(),
+            Taken::Folder(_) | Taken::Nothing => None,
+        }
+    }
+}
+
 /// The files that a plan writes.
 pub(super) struct Outputs {
-    /// The files of capture tools, by tool of the plan.
-    captures: ById<ToolId, Option<Locked>>,
+    /// The files and folders of capture tools, by tool of the plan.
+    captures: ById<ToolId, Taken>,
     /// The locks are held beside the drivers that write the files, by port of the plan.
     drivers: ById<PortId, Vec<Locked>>,
+    /// The threads that write stores.
+    disks: Arc<Disks>,
 }
 
 impl Outputs {
@@ -141,12 +177,16 @@ impl Outputs {
             }
             drivers.push(of_port);
         }
-        let captures = plan.tools.entries().map(|(id, tool)| match &tool.capture {
-            Some(path) if is_tools(id) => taken(format!("tool {}", tool.name), path),
-            _ => Ok(None),
+        let captures = plan.tools.entries().map(|(id, tool)| {
+            let refused = |error| Refusal::Output {
+                owner: format!("tool {}", tool.name),
+                path: tool.capture.clone().unwrap_or_default(),
+                error,
+            };
+            if is_tools(id) { Taken::of(tool).map_err(refused) } else { Ok(Taken::Nothing) }
         });
         let captures = captures.collect::<Result<_, _>>()?;
-        Ok(Self { captures, drivers })
+        Ok(Self { captures, drivers, disks: Arc::default() })
     }
 
     /// The drivers have begun their files.
@@ -158,6 +198,7 @@ impl Outputs {
     /// it has not.
     pub(super) fn go_on(&mut self, more: Self, ports: &ById<PortId, Option<PortId>>) -> Vec<Locked> {
         let mut before = std::mem::replace(self, more);
+        self.disks = Arc::clone(&before.disks);
         for (of_port, from) in self.drivers.iter_mut().zip(ports.iter()) {
             if let Some(from) = from {
                 *of_port = std::mem::take(&mut before.drivers[*from]);
@@ -166,9 +207,14 @@ impl Outputs {
         before.drivers.into_iter().flatten().collect()
     }
 
-    /// The file of a capture tool, if it is a regular one.
-    pub(super) fn capture(&mut self, tool: ToolId) -> Option<Locked> {
-        self.captures.get_mut(tool)?.take()
+    /// The threads that write stores.
+    pub(super) fn disks(&self) -> &Disks {
+        &self.disks
+    }
+
+    /// The file or the folder of a capture tool.
+    pub(super) fn capture(&mut self, tool: ToolId) -> Taken {
+        self.captures.get_mut(tool).map(std::mem::take).unwrap_or_default()
     }
 }
 

@@ -8,7 +8,7 @@ use super::clocks::PortClock;
 use super::device::Device;
 use super::kept::{Anew, Kept};
 use super::neighbours::{Neighbourhood, Probe};
-use super::outputs::{Locked, Outputs};
+use super::outputs::Outputs;
 use super::pcap_output::{self, Written};
 use super::recorder::{Feed, Recorder};
 use super::refusal::Refusal;
@@ -39,6 +39,7 @@ use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::eal::KeptDevice;
 use tapline_dpdk::port::Port;
 use tapline_lang::files::Files as _;
+use tapline_lang::files::Target;
 use tapline_packet::by_id::ById;
 
 /// This is what was set up for a plan, beside the one that runs.
@@ -232,8 +233,8 @@ impl Broker {
     fn check_files(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
         let comes = plan.tools.entries().filter(|(id, _)| kept.tools[*id].is_none());
         for (tool, path) in comes.filter_map(|(_, tool)| Some((tool, tool.capture.as_ref()?))) {
-            let Some(target) = System.target(path) else { continue };
-            let is_same = |path: &Path| System.target(path).as_ref() == Some(&target);
+            let Some(target) = target_of(path) else { continue };
+            let is_same = |path: &Path| target_of(path).as_ref() == Some(&target);
             let by_tool = self.plan.tools.iter().find(|tool| tool.capture.as_deref().is_some_and(is_same));
             let by_port = self.plan.ports.iter().find(|port| {
                 port.is_ethdev() && pcap_output::paths(&port.devargs).map(Path::new).any(is_same)
@@ -399,15 +400,16 @@ impl Broker {
         let writers = Arc::new(known.unwrap_or_else(|| WriterCounters::new(run.plan.tools.len())));
         let mut made = Vec::new();
         for (tool, rings) in std::mem::take(&mut machinery.batch_rings) {
-            let locked = machinery.outputs.capture(tool);
-            made.extend(locked.as_ref().and_then(Locked::made));
+            let taken = machinery.outputs.capture(tool);
+            made.extend(taken.made());
             let feed = Feed {
                 rings,
                 counters: Arc::clone(&writers.tools[tool]),
                 names: Arc::clone(&self.machine.names),
+                tallies: Arc::clone(&self.account.tallies),
                 attachments: machinery.attachments.clone(),
             };
-            match Recorder::start(run, tool, locked, feed) {
+            match Recorder::start(run, tool, taken, feed, self.machine.outputs.disks()) {
                 Ok(recorder) => machinery.recorders.push(recorder),
                 Err(error) => {
                     machinery.recorders.iter_mut().for_each(|recorder| recorder.close(DRAIN_LIMIT));
@@ -422,6 +424,11 @@ impl Broker {
         machinery.writers = Some(writers);
         Ok(())
     }
+}
+
+/// The file, or the folder of a store, that a path leads to.
+fn target_of(path: &Path) -> Option<Target> {
+    System.target(path).or_else(|| System.folder(path).ok().map(|folder| folder.target))
 }
 
 /// # Errors

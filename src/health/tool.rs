@@ -40,7 +40,7 @@ impl HealthSpec {
     pub const TUNNEL: HealthSpec = HealthSpec { needs_next_hop: true, ..HealthSpec::LOCAL };
     /// The checks of a file. Its writer shows by itself when it goes on, so a stalled one is not tried again before that.
     pub const FILE: HealthSpec = HealthSpec { stall_retry_ns: u64::MAX, ..HealthSpec::LOCAL };
-    /// The checks of a file that a replay flat out waits for. A slow writer is not stalled; it is if it takes nothing at all for a
+    /// The checks of a store, and of a file that a replay flat out waits for. A slow writer is not stalled; it is if it takes nothing at all for a
     /// minute.
     pub const WAITED_FOR: HealthSpec = HealthSpec { stall_ns: 60 * SECOND_NS, ..HealthSpec::FILE };
 }

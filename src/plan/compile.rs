@@ -53,6 +53,10 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
         true => plan.tools.ids().map(|tool| plan.anonymizes(tool)).collect(),
         false => ById::default(),
     };
+    let stores = match plan.tools.iter().any(|tool| tool.store.is_some()) {
+        true => plan.tools.iter().map(|tool| tool.store.is_some()).collect(),
+        false => ById::default(),
+    };
     let work = plan.work_mut();
     *work = WorkPlan {
         burst,
@@ -62,6 +66,7 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
         inputs,
         parse_depth,
         anonymized,
+        stores,
         has_edits,
         has_classes,
         // groups, edits and hashes are as they were resolved
@@ -108,6 +113,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
         .iter()
         .map(|&rule| Step {
             rule,
+            mark: plan.rules[rule].mark(),
             dedup: plan.rules[rule].dedup.as_ref().and_then(|dedup| step_dedup(dedup, port)),
             is_scheduled: plan.rules[rule].schedule.is_some(),
             is_limited: plan.rules[rule].limit.is_some(),
@@ -167,6 +173,7 @@ fn straight(steps: &[Step], wire: Option<EgressId>) -> Option<Straight> {
     let is_straight = |step: &Step| {
         let Step {
             rule: _,
+            mark: _,
             dedup: None,
             is_scheduled: false,
             is_limited: false,

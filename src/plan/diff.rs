@@ -24,6 +24,7 @@ use tapline_datapath::route::balance::GroupSpec;
 use tapline_datapath::work_plan::{GroupWork, ReplayPlan, Target};
 use tapline_lang::ast::Command;
 use tapline_packet::by_id::ById;
+use tapline_store::StoreSpec;
 
 /// The object that is changed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -112,6 +113,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         tools_want_stamps: _,
         // of all objects that name them
         files: _,
+        // of the text
+        hash: _,
     } = new;
     let both = Both { old, new };
     let mut changes = settings_changes(&old.settings, settings);
@@ -638,6 +641,7 @@ impl Both<'_> {
             name: _,
             output,
             capture,
+            store,
             copy,
             queue,
             health,
@@ -661,7 +665,11 @@ impl Both<'_> {
         let parts = self
             .copy_change(&old.copy, copy)
             .judge_being("port", is_there, self.need_of_output(new))
-            .judge_being("capture", *capture == old.capture, Needs::Swap)
+            .judge_being(
+                "capture",
+                *capture == old.capture && store.is_some() == old.store.is_some(),
+                Needs::Swap,
+            )
             .judge("heartbeat", has_heartbeat, Needs::Swap)
             .judge("echo", *echo == old.echo, Needs::Swap);
         // probes and the next hop are a part of it
@@ -673,7 +681,19 @@ impl Both<'_> {
         };
         let follows = parts.is_recreated || !has_heartbeat || *echo != old.echo;
         let has_health = *health == old.health || follows && but_for_those == old.health;
+        let wish = |wish: &dyn Fn(&StoreSpec) -> u64| {
+            let (old, new) = (old.store.as_ref().map(wish), store.as_ref().map(wish));
+            old == new || old.is_none() || new.is_none()
+        };
+        let has_rotate = wish(&|store| store.rotate_bytes) && wish(&|store| store.rotate_ns.unwrap_or(0));
+        let has_keep = wish(&|store| store.keep_bytes)
+            && wish(&|store| store.age_ns.unwrap_or(0))
+            && wish(&|store| store.free_percent.unwrap_or(0).into())
+            && wish(&|store| store.sync_ns)
+            && wish(&|store| store.gid.map_or(u64::MAX, u64::from));
         parts
+            .judge("rotate", has_rotate, Needs::Nothing)
+            .judge("keep", has_keep, Needs::Nothing)
             .judge("queue", (queue, queue_bytes) == (&old.queue, &old.queue_bytes), Needs::Swap)
             .judge("thresholds", *thresholds == old.thresholds, Needs::Swap)
             .judge("rate", *shaping == old.shaping, Needs::Swap)
@@ -744,6 +764,8 @@ impl Both<'_> {
             duplicate_edits,
             matcher,
             words,
+            // of the matcher
+            expression: _,
             dedup,
             sample,
             sample_hash,

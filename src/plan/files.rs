@@ -28,6 +28,8 @@ struct Entry {
     is_written: bool,
     /// A port reads it from its start on.
     is_input: bool,
+    /// It is a folder, and all that is in it.
+    is_folder: bool,
     /// The rest of a sentence whose subject is the file: "is read by port `tap0`".
     what: String,
     place: Place,
@@ -36,8 +38,8 @@ struct Entry {
 impl Entry {
     /// The folder that a file would be made in, where it is not there.
     fn missing_folder(&self, files: &dyn Files) -> Option<&Path> {
-        let folder =
-            self.path.parent().filter(|folder| self.is_written && !folder.as_os_str().is_empty())?;
+        let is_file = self.is_written && !self.is_folder;
+        let folder = self.path.parent().filter(|folder| is_file && !folder.as_os_str().is_empty())?;
         // a link may lead to another folder
         (files.is_missing(folder) && files.is_free(&self.path)).then_some(folder)
     }
@@ -82,12 +84,26 @@ impl Table {
     fn reads(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
         let path = path.into();
         if self.read.insert(path.clone()) {
-            self.entries.push(Entry { path, is_written: false, is_input: false, what, place });
+            self.entries.push(Entry {
+                path,
+                is_written: false,
+                is_input: false,
+                is_folder: false,
+                what,
+                place,
+            });
         }
     }
 
     fn writes(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
-        self.entries.push(Entry { path: path.into(), is_written: true, is_input: false, what, place });
+        let path = path.into();
+        self.entries.push(Entry { path, is_written: true, is_input: false, is_folder: false, what, place });
+    }
+
+    /// Adds the folder of a store.
+    fn writes_folder(&mut self, path: &str, what: String, place: Place) {
+        self.writes(path, what, place);
+        self.entries.last_mut().into_iter().for_each(|entry| entry.is_folder = true);
     }
 
     /// Adds a capture that a port reads.
@@ -104,7 +120,11 @@ impl Table {
         let mut by_target: HashMap<Target, Vec<&Entry>> = HashMap::new();
         let mut clashes = Vec::new();
         for entry in order {
-            let Some(target) = files.target(&entry.path) else { continue };
+            let target = match entry.is_folder {
+                true => files.folder(&entry.path).ok().map(|folder| folder.target),
+                false => files.target(&entry.path),
+            };
+            let Some(target) = target else { continue };
             let earlier = by_target.entry(target).or_default();
             clashes.extend(
                 earlier
@@ -162,7 +182,11 @@ impl Table {
 
 /// Gives the mistake of the second of two entries, at its place, with the place of the first.
 fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic> {
-    let expected = if second.is_written { "a file of its own" } else { "a file that nothing writes" };
+    let expected = match (second.is_folder, second.is_written) {
+        (true, _) => "a folder of its own",
+        (false, true) => "a file of its own",
+        (false, false) => "a file that nothing writes",
+    };
     let diagnostic = match second.place {
         Place::Text(span) => {
             let named = if first.path == second.path {
@@ -280,7 +304,12 @@ impl Table {
     fn add_tool(&mut self, tool: &Tool<'_>) {
         let name = &tool.name.value;
         if let ToolTarget::Capture(path) = &tool.target.value {
-            self.writes(&path.value, format!("is written by tool `{name}`"), Place::Text(path.span));
+            let (what, place) = (format!("is written by tool `{name}`"), Place::Text(path.span));
+            let is_store = |option: &&Spanned<ToolOption>| matches!(option.value, ToolOption::Keep(_));
+            match tool.options.iter().copied().any(|option| is_store(&option)) {
+                true => self.writes_folder(&path.value, what, place),
+                false => self.writes(&path.value, what, place),
+            }
         }
         for option in &tool.options {
             if let ToolOption::Edit(edit) = &option.value {

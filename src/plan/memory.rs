@@ -252,7 +252,12 @@ fn rings_of(port: &PortPlan) -> (u32, u32) {
 
 /// Packets that may wait for each tool, and on each direction of a wire, before they are handed to its driver or written.
 pub fn waiting_by_egress(plan: &Plan) -> ById<EgressId, u64> {
-    plan.egresses().all().map(|(_, egress)| waiting_for(plan, &plan.egress(egress))).collect()
+    let in_chunks = |egress: Egress| match egress {
+        Egress::Tool(tool) if plan.tools[tool].store.is_some() => tapline_store::MOST_PACKETS_WAITING,
+        Egress::Tool(_) | Egress::Wire(..) => 0,
+    };
+    let waiting = |egress| waiting_for(plan, &plan.egress(egress)) + in_chunks(egress);
+    plan.egresses().all().map(|(_, egress)| waiting(egress)).collect()
 }
 
 /// Packets in rings between receive and work lcores, and a burst on its way out of each.

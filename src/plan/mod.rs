@@ -78,6 +78,10 @@ pub fn plan_after(
     if parsed.diagnostics.has_errors() {
         Ok(None)
     } else {
-        compile::compile(resolved, before, progress).map(Some)
+        let mut plan = compile::compile(resolved, before, progress)?;
+        if plan.tools.iter().any(|tool| tool.store.is_some()) {
+            plan.hash = value::PlanHash(Some(identity::plan_hash(&tapline_lang::text(&parsed.file))));
+        }
+        Ok(Some(plan))
     }
 }

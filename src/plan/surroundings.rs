@@ -14,8 +14,8 @@ use std::sync::Arc;
 use jiff::tz::{self, TimeZone, TimeZoneDatabase};
 use tapline_datapath::copies::edit::anonymize::KEY_LEN;
 use tapline_dpdk::clock;
-use tapline_kernel::{interface, process};
-use tapline_lang::files::{Files, InMemory, NoFiles, Stream, Target, Unreadable};
+use tapline_kernel::{interface, process, storage};
+use tapline_lang::files::{Files, Folder, InMemory, NoFiles, Stream, Target, Unreadable};
 
 /// The surroundings that a plan is made in. Clones are the same surroundings.
 #[derive(Clone)]
@@ -204,6 +204,16 @@ impl Files for System {
         is_pipeline() || path.metadata().is_ok_and(is_open)
     }
 
+    fn folder(&self, path: &Path) -> Result<Folder, Unreadable> {
+        let handle = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+        storage::check_writable(path)?;
+        let there = handle.metadata()?;
+        Ok(Folder {
+            target: Target::Present { device: there.dev(), inode: there.ino() },
+            total_bytes: storage::room(&handle).ok().map(|room| room.total_bytes),
+        })
+    }
+
     fn permit(&self, _: &Path) -> Result<(), Unreadable> {
         Ok(())
     }
@@ -306,6 +316,10 @@ impl Files for Confined {
         self.inside(path).is_ok_and(|path| System.may_be_shown(&path))
     }
 
+    fn folder(&self, path: &Path) -> Result<Folder, Unreadable> {
+        System.folder(&self.inside(path)?)
+    }
+
     fn permit(&self, path: &Path) -> Result<(), Unreadable> {
         self.inside(path).map(|_| ())
     }
@@ -352,6 +366,10 @@ impl Files for Lent {
 
     fn may_be_shown(&self, path: &Path) -> bool {
         self.of(path).may_be_shown(path)
+    }
+
+    fn folder(&self, path: &Path) -> Result<Folder, Unreadable> {
+        self.of(path).folder(path)
     }
 
     fn permit(&self, path: &Path) -> Result<(), Unreadable> {

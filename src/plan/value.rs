@@ -3,10 +3,13 @@
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
 use std::collections::HashSet;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use fnv::FnvHasher;
 
 use super::access::{AuditPlan, GrantPlan};
 use super::schedule::Schedule;
@@ -21,7 +24,7 @@ use tapline_datapath::egress::admission::{QueueLimits, Thresholds};
 use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
-use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
+use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, RuleMark, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
@@ -34,6 +37,7 @@ use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
+use tapline_store::StoreSpec;
 
 /// A pipeline file, checked and ready to run.
 #[derive(Default, PartialEq)]
@@ -57,8 +61,27 @@ pub struct Plan {
     pub random_key: Option<Key>,
     /// Some tool asks for the packets' own times, or its copies say them.
     pub tools_want_stamps: bool,
+    /// The name of its text, where a store says it.
+    pub hash: PlanHash,
     /// All files that commands and the command line name, to be read or written, as they name them.
     pub files: Arc<HashSet<PathBuf>>,
+}
+
+/// The name of a plan's text. Plans are not told apart by it: many texts are one plan.
+#[derive(Clone, Default, Debug)]
+pub struct PlanHash(pub Option<String>);
+
+impl PlanHash {
+    /// The name; `-` where there is none.
+    pub fn text(&self) -> &str {
+        self.0.as_deref().unwrap_or("-")
+    }
+}
+
+impl PartialEq for PlanHash {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// The uses that tools, wires and rules make of a port, gathered from all of them (`Plan::note_uses`).
@@ -329,8 +352,9 @@ impl PortPlan {
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
-    /// The file of [`Output::Capture`].
+    /// The file of [`Output::Capture`], or the folder of its store.
     pub capture: Option<PathBuf>,
+    pub store: Option<StoreSpec>,
     pub copy: CopyPlan,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
@@ -363,6 +387,7 @@ impl ToolPlan {
             name,
             output,
             capture: None,
+            store: None,
             copy: CopyPlan::default(),
             queue: EgressPlan::DEFAULT_QUEUE,
             health: HealthSpec::LOCAL,
@@ -556,6 +581,8 @@ pub struct RulePlan {
     pub matcher: Arc<Matcher>,
     /// Its matches and samples, as a line of the language says them; empty where it takes everything.
     pub words: String,
+    /// The same as one expression of libpcap, where it is one.
+    pub expression: Option<String>,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
     /// How flows are hashed for the sampler, where it asks.
@@ -576,6 +603,14 @@ impl RulePlan {
     /// Returns whether some of its copies are edited.
     pub fn has_edits(&self) -> bool {
         self.edits.is_some() || self.duplicate_edits.is_some()
+    }
+
+    /// Gives the mark by which stores know its packets.
+    pub fn mark(&self) -> RuleMark {
+        let mut hasher = FnvHasher::default();
+        self.priority.hash(&mut hasher);
+        self.words.hash(&mut hasher);
+        RuleMark(hasher.finish())
     }
 }
 

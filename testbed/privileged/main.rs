@@ -11,5 +11,7 @@ mod faults;
 mod guide;
 /// Interfaces of the kernel as ports of Tapline's own.
 mod interfaces;
+/// Stores on file systems that are small, full, read-only or gone.
+mod store;
 /// Tools on veth pairs, heartbeats through a bridge, echoes to the kernel.
 mod tools;

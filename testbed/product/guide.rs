@@ -29,6 +29,13 @@ fn a_packet_that_did_not_arrive_is_found_as_its_page_says() {
 }
 
 #[test]
+fn a_recording_goes_as_its_page_says() {
+    if has_programs(&["mergecap", "tshark"]) {
+        follow(&office(), "recording.md", &[]);
+    }
+}
+
+#[test]
 fn a_change_is_reviewed_as_its_page_says() {
     follow(&office(), "review-changes.md", &[]);
 }

@@ -33,6 +33,8 @@ mod prepare;
 mod reloads;
 /// Every place where a start can fail.
 mod start;
+/// Stores: segments, what kills leave, folders that cannot be recorded to.
+mod store;
 /// Packets with their own times: captures as ports and tools, merging, replays, tunnels that end.
 mod times;
 /// Sampling, dedup, schedules, groups and failover.

@@ -6,6 +6,8 @@ mod explain;
 mod fuzz;
 /// Full speed with rules changed, tools drained and links set down and up.
 mod load;
+/// Stores that are killed again and again, and rotate a thousand times.
+mod store;
 /// Programs that talk to a broker while files take each other's place.
 mod talk;
 /// Every prefix of every pipeline file, every line left out, every two swapped.

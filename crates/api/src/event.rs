@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Change, EventEntry};
 use super::values::{Span, seconds};
-use super::words::{IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
+use super::words::{Expiry, IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
+
+/// The texts of events of what is kept.
+mod kept;
 
 /// Holds alarms.
 mod alarm;
@@ -254,6 +257,12 @@ events! {
     },
     /// A capture tool's file takes nothing at the end of the run.
     CaptureStuck = "capture_stuck" { tool: String, },
+    /// A segment of a store that a crash left was cut behind its last whole block; without a packet it is removed.
+    SegmentRepaired = "segment_repaired" { tool: String, file: String, packets: u64, kept_bytes: u64, cut_bytes: u64, },
+    /// A segment of a store was deleted.
+    SegmentExpired = "segment_expired" { tool: String, file: String, bytes: u64, reason: Expiry, },
+    /// A store is written again.
+    StoreResumed = "store_resumed" { tool: String, path: String, },
     /// A file that net_pcap wrote lacks packets that were sent.
     OutputShort = "output_short" { port: String, path: String, sent: u64, whole: u64, },
     /// The audit log cannot be written.
@@ -354,6 +363,7 @@ impl Event {
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
             | Event::CopiesUnwritten { .. }
+            | Event::SegmentRepaired { .. }
             | Event::AuditCut { .. }
             | Event::ConfirmInterrupted { .. }
             | Event::StateDamaged { .. }
@@ -374,10 +384,12 @@ impl Event {
             | Event::HttpBegun { .. }
             | Event::AuditHead { .. }
             | Event::StateResumed { .. }
+            | Event::StoreResumed { .. }
             | Event::AlarmCleared(_) => Level::Notice,
-            Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
-                Level::Info
-            }
+            Event::WorkersPlaced { .. }
+            | Event::QueuesPolled { .. }
+            | Event::NicClockFitted { .. }
+            | Event::SegmentExpired { .. } => Level::Info,
         }
     }
 
@@ -429,7 +441,10 @@ impl Event {
             | Event::ToolChanged { tool, .. }
             | Event::TunnelRefused { tool, .. }
             | Event::CopiesUnwritten { tool, .. }
-            | Event::CaptureStuck { tool } => format!("tool {tool}"),
+            | Event::CaptureStuck { tool }
+            | Event::SegmentRepaired { tool, .. }
+            | Event::SegmentExpired { tool, .. }
+            | Event::StoreResumed { tool, .. } => format!("tool {tool}"),
             Event::LinksNotPropagated { wire, .. } | Event::LinkPropagated { wire, .. } => {
                 format!("wire {wire}")
             }
@@ -753,48 +768,7 @@ impl Event {
                     }
                 }
             }
-            other => other.write_audit(f),
-        }
-    }
-
-    /// Writes an event of the audit log, of the folder of `--state`, or of the HTTP server.
-    fn write_audit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::AuditFailed { path, error } => {
-                write!(
-                    f,
-                    "{path}: the audit log cannot be written: {error}; where it is required, nothing can be changed"
-                )
-            }
-            Event::AuditResumed { path } => write!(f, "{path}: the audit log is written again"),
-            Event::HttpBegun { url, cpus } => write!(f, "http: {url} is answered, on {cpus}"),
-            Event::HttpFilesFailed { error } => {
-                write!(f, "http: {error}; connections begin with the certificates before")
-            }
-            Event::AuditHead { path, record, hash } => {
-                write!(f, "{path}: the audit log has the head {record}:{hash}")
-            }
-            Event::AuditCut { path, record, hash } => write!(
-                f,
-                "{path}: the audit log does not have its last record, {record}:{hash}: its end was cut, or the file was moved while no broker wrote it"
-            ),
-            Event::ConfirmInterrupted { plan, to, is_kept: true, file } => write!(
-                f,
-                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is run, and {file} is not read"
-            ),
-            Event::ConfirmInterrupted { plan, to, is_kept: false, file } => write!(
-                f,
-                "plan {plan} was not confirmed when the broker before ended; plan {to}, which was, is not kept, and {file} is run"
-            ),
-            Event::StateDamaged { path, error } => {
-                write!(f, "{path}: the file is damaged ({error}); it was moved to {path}.damaged")
-            }
-            Event::StateFailed { path, error } => {
-                write!(f, "{path}: the file cannot be written: {error}; a restart does not know of it")
-            }
-            Event::StateResumed { path } => write!(f, "{path}: the file is written again"),
-            // all others were written above
-            _ => Ok(()),
+            other => other.write_kept(f),
         }
     }
 }

@@ -538,11 +538,32 @@ pub struct ToolEntry {
     pub heartbeat: Option<ProbeEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<ProbeEntry>,
+    /// The folder of a capture tool that rotates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreEntry>,
     /// The ICMP errors about the copies of a tunnel whose port receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp_errors: Option<IcmpErrors>,
     #[serde(default)]
     pub recent: Recent,
+}
+
+/// The folder of a store.
+#[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StoreEntry {
+    /// Segments that are whole.
+    pub segments: u64,
+    /// Bytes of all that the folder holds, the segment that is written included.
+    pub bytes: u64,
+    /// The time of the first packet of the oldest segment, in seconds since the Unix epoch; `null` where there is no segment.
+    pub oldest: Option<f64>,
+    /// Segments that were begun in this run.
+    pub begun: u64,
+    /// Segments that were deleted in this run, and their bytes.
+    pub expired: u64,
+    pub expired_bytes: u64,
+    /// Nothing can be written at the moment.
+    pub failing: bool,
 }
 
 /// Copies that a tool's queue refused, by class: all reasons are counted, those that a queue has are shown.

@@ -516,6 +516,24 @@ words! {
         Unread = "unread",
         /// The worker panicked before the tool's queue had the copy: a fault of Tapline.
         Internal = "internal",
+        /// The disk of a store was behind, and all chunks for it were full.
+        DiskSlow = "disk_slow",
+        /// The disk of a store had no space, and no segment was left to delete.
+        NoSpace = "no_space",
+        /// A store could not be written.
+        WriteError = "write_error",
+    }
+
+    /// Why a segment of a store was deleted.
+    pub enum Expiry {
+        /// The folder would hold more than `keep`.
+        Keep = "keep",
+        /// It was older than `age`.
+        Age = "age",
+        /// Less than `free` of the file system would be left.
+        Free = "free",
+        /// The file system had no space left.
+        NoSpace = "no_space",
     }
 
     /// The state of a tool: whether it gets copies.

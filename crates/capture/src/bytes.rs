@@ -46,4 +46,11 @@ impl ByteOrder {
             ByteOrder::Big => value.to_be_bytes(),
         }
     }
+
+    pub(super) fn put_u64(self, value: u64) -> [u8; 8] {
+        match self {
+            ByteOrder::Little => value.to_le_bytes(),
+            ByteOrder::Big => value.to_be_bytes(),
+        }
+    }
 }

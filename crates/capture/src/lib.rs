@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
+/// Blocks of a pcapng section.
+pub mod blocks;
 mod bytes;
 mod compressed;
 mod error;
@@ -68,13 +70,29 @@ pub struct Interface {
     /// The most bytes kept of a packet; 0 where there is no limit.
     pub snaplen: u32,
     pub name: Option<String>,
+    /// The words that say what its packets are.
+    pub description: Option<String>,
+    /// The expression of libpcap that chose its packets.
+    pub filter: Option<String>,
     pub(crate) clock: pcapng::Clock,
 }
 
 impl Interface {
     /// Describes an interface whose times are nanoseconds since the Unix epoch.
     pub fn new(link_type: LinkType, snaplen: u32, name: Option<String>) -> Self {
-        Self { link_type, snaplen, name, clock: pcapng::Clock::NANOSECONDS }
+        Self {
+            link_type,
+            snaplen,
+            name,
+            description: None,
+            filter: None,
+            clock: pcapng::Clock::NANOSECONDS,
+        }
+    }
+
+    /// Adds the words that say what its packets are, and the expression that chose them.
+    pub fn described(self, description: Option<String>, filter: Option<String>) -> Self {
+        Self { description, filter, ..self }
     }
 
     /// Returns whether its times may hold parts of a microsecond.

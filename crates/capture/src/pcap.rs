@@ -76,7 +76,7 @@ impl Header {
         let clock = if is_ns { Clock::NANOSECONDS } else { Clock::MICROSECONDS };
         let record_header_len = if is_modified { MODIFIED_RECORD_HEADER_LEN } else { RECORD_HEADER_LEN };
         let header = Self { order, is_ns, record_header_len, len_order, snaplen, max_captured_len, raw };
-        Ok((header, Interface { link_type, snaplen, name: None, clock }))
+        Ok((header, Interface { link_type, snaplen, name: None, description: None, filter: None, clock }))
     }
 
     /// The captured and the original length of the record whose header begins `record`.

@@ -13,6 +13,7 @@ pub(super) const INTERFACE_DESCRIPTION: u32 = 1;
 /// Obsolete, but found in files of before 2012.
 pub(super) const PACKET: u32 = 2;
 pub(super) const SIMPLE_PACKET: u32 = 3;
+pub(super) const INTERFACE_STATISTICS: u32 = 5;
 pub(super) const ENHANCED_PACKET: u32 = 6;
 
 pub(super) const BYTE_ORDER_MARK: u32 = 0x1a2b_3c4d;
@@ -28,7 +29,11 @@ pub(super) const SIMPLE_PACKET_DATA_AT: usize = 12;
 pub(super) const OPT_END: u16 = 0;
 pub(super) const OPT_COMMENT: u16 = 1;
 pub(super) const IF_NAME: u16 = 2;
+pub(super) const IF_DESCRIPTION: u16 = 3;
 pub(super) const IF_TSRESOL: u16 = 9;
+pub(super) const IF_FILTER: u16 = 11;
+/// The first byte of a filter that is an expression of libpcap.
+pub(super) const LIBPCAP_FILTER: u8 = 0;
 pub(super) const IF_TSOFFSET: u16 = 14;
 
 /// The largest block that is read, but for link types with larger packets: libpcap's limit.
@@ -159,12 +164,20 @@ pub(super) fn interface(block: &[u8], order: ByteOrder, offset: u64) -> Result<I
         link_type: LinkType(u32::from(order.u16(body, 0))),
         snaplen: order.u32(body, 4),
         name: None,
+        description: None,
+        filter: None,
         clock: Clock::MICROSECONDS,
     };
     let mut options = Options::new(&body[8..], order);
     for (code, value) in options.by_ref() {
         match code {
             IF_NAME => interface.name = Some(String::from_utf8_lossy(value).into_owned()),
+            IF_DESCRIPTION => interface.description = Some(String::from_utf8_lossy(value).into_owned()),
+            IF_FILTER => {
+                if let [LIBPCAP_FILTER, text @ ..] = value {
+                    interface.filter = Some(String::from_utf8_lossy(text).into_owned());
+                }
+            }
             IF_TSRESOL => {
                 let [resolution] = value else { return Err(damaged("if_tsresol does not have 1 byte")) };
                 interface.clock = interface

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::blocks::{self, invalid};
 use super::bytes::ByteOrder;
 use super::reader::{Burst, FileHeader};
 use super::{Interface, InterfaceId, LinkType, MAX_CAPTURED_LEN, pcap, pcapng};
@@ -9,8 +10,6 @@ use tapline_packet::burst::Selection;
 
 /// Bytes of one write. Writes end at multiples of it, so that a file's pages are filled whole.
 const BUFFER_LEN: usize = 256 * 1024;
-/// Section header option: the program that wrote the section.
-const SHB_USERAPPL: u16 = 4;
 
 /// A packet to be written.
 #[derive(Clone, Copy, Debug)]
@@ -68,14 +67,8 @@ impl<W: Write> Writer<W> {
     /// Begins a pcapng file, with one section; interfaces are added before their packets.
     pub fn pcapng(out: W, order: ByteOrder) -> io::Result<Self> {
         let mut writer = Self::with(Gather::new(out), Layout::Pcapng { order });
-        writer.block.clear();
-        writer.block.extend_from_slice(&order.put_u32(pcapng::BYTE_ORDER_MARK));
-        writer.block.extend_from_slice(&order.put_u16(1));
-        writer.block.extend_from_slice(&order.put_u16(0));
-        writer.block.extend_from_slice(&[0xff; 8]);
-        writer.put_option(SHB_USERAPPL, concat!("tapline ", env!("CARGO_PKG_VERSION")).as_bytes());
-        writer.end_options();
-        writer.put_block(pcapng::SECTION_HEADER)?;
+        blocks::section(&mut writer.block, order, &[]);
+        writer.buffer.put(&writer.block)?;
         Ok(writer)
     }
 
@@ -102,17 +95,8 @@ impl<W: Write> Writer<W> {
         let id = InterfaceId(self.most_bytes.len() as u32);
         self.most_bytes.push(interface.link_type.max_captured_len());
         self.block.clear();
-        let link_type = u16::try_from(interface.link_type.0)
-            .map_err(|_| invalid("the link type does not fit pcapng's 16 bits"))?;
-        self.block.extend_from_slice(&order.put_u16(link_type));
-        self.block.extend_from_slice(&[0; 2]);
-        self.block.extend_from_slice(&order.put_u32(interface.snaplen));
-        if let Some(name) = &interface.name {
-            self.put_option(pcapng::IF_NAME, name.as_bytes());
-        }
-        self.put_option(pcapng::IF_TSRESOL, &[9]);
-        self.end_options();
-        self.put_block(pcapng::INTERFACE_DESCRIPTION)?;
+        blocks::interface(&mut self.block, order, interface)?;
+        self.buffer.put(&self.block)?;
         Ok(id)
     }
 
@@ -159,27 +143,15 @@ impl<W: Write> Writer<W> {
     ) -> io::Result<()> {
         self.block.clear();
         for comment in packet.comments {
-            self.put_option(pcapng::OPT_COMMENT, comment.as_bytes());
+            blocks::put_option(&mut self.block, order, pcapng::OPT_COMMENT, comment.as_bytes());
         }
         if !packet.comments.is_empty() {
-            self.end_options();
+            blocks::end_options(&mut self.block);
         }
         let padding = pcapng::padded(packet.bytes.len()) - packet.bytes.len();
         let len = pcapng::PACKET_DATA_AT + packet.bytes.len() + padding + self.block.len() + 4;
         let len = u32::try_from(len).map_err(|_| invalid("a packet has 4 GiB or more"))?;
-        let mut header = [0; pcapng::PACKET_DATA_AT];
-        let fields = [
-            pcapng::ENHANCED_PACKET,
-            len,
-            packet.interface.0,
-            (packet.time_ns >> 32) as u32,
-            packet.time_ns as u32,
-            captured_len,
-            packet.original_len,
-        ];
-        for (place, field) in header.chunks_exact_mut(4).zip(fields) {
-            place.copy_from_slice(&order.put_u32(field));
-        }
+        let header = blocks::packet_header(order, packet, captured_len, len);
         self.buffer.put(&header)?;
         self.buffer.put(packet.bytes)?;
         self.buffer.put(&[0; 3][..padding])?;
@@ -218,33 +190,6 @@ impl<W: Write> Writer<W> {
         self.buffer.flush()?;
         Ok(self.buffer.out)
     }
-
-    fn put_option(&mut self, code: u16, value: &[u8]) {
-        let Layout::Pcapng { order } = self.layout else { return };
-        let value = &value[..value.len().min(usize::from(u16::MAX))];
-        self.block.extend_from_slice(&order.put_u16(code));
-        self.block.extend_from_slice(&order.put_u16(value.len() as u16));
-        self.block.extend_from_slice(value);
-        self.block.resize(pcapng::padded(self.block.len()), 0);
-    }
-
-    fn end_options(&mut self) {
-        self.block.extend_from_slice(&[0; 4]);
-    }
-
-    /// Writes what was gathered in `block` as a block of this type.
-    fn put_block(&mut self, block_type: u32) -> io::Result<()> {
-        let Layout::Pcapng { order } = self.layout else { return Ok(()) };
-        let len = order.put_u32((self.block.len() + pcapng::BLOCK_OVERHEAD) as u32);
-        self.buffer.put(&order.put_u32(block_type))?;
-        self.buffer.put(&len)?;
-        self.buffer.put(&self.block)?;
-        self.buffer.put(&len)
-    }
-}
-
-fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 /// Gathers bytes into writes that end at multiples of the buffer's length, so that a file's pages are filled whole.

@@ -27,6 +27,11 @@ macro_rules! ids {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Attachment(pub u32);
 
+/// A rule, and what it says of packets, among all rules of a run: rules of two plans that have one mark choose the same packets. A `RuleId`
+/// is of one plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+pub struct RuleMark(pub u64);
+
 ids! {
     /// A port of the plan, by its place in `Plan::ports`.
     PortId;

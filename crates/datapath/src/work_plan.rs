@@ -7,7 +7,7 @@ use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
 use crate::egresses::Egresses;
 use crate::flow::hash::HashSpec;
-use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, ToolId};
+use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, RuleMark, ToolId};
 use crate::route::balance::GroupSpec;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{Class, DedupAction, Unread};
@@ -34,6 +34,8 @@ pub struct WorkPlan {
     pub parse_depth: Depth,
     /// How deep a tool's own edits anonymise its copies; empty where no rule and no tool does.
     pub anonymized: ById<ToolId, Option<Depth>>,
+    /// Which tools are stores, and want to know the rules that chose their copies; empty where none is.
+    pub stores: ById<ToolId, bool>,
     /// Some rule edits its copies.
     pub has_edits: bool,
     /// Some rule gives its copies a class other than normal.
@@ -171,6 +173,8 @@ pub struct Straight {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     pub rule: RuleId,
+    /// Stores know its packets by it.
+    pub mark: RuleMark,
     /// The rule's dedup, if it leaves out, counts or marks duplicates among this port's packets.
     pub dedup: Option<StepDedup>,
     pub is_scheduled: bool,

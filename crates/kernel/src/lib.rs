@@ -19,5 +19,7 @@ pub mod peer;
 pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.
 pub mod socket;
+/// Space that is reserved for files, bytes that do not stay in the page cache, and the room of file systems.
+pub mod storage;
 /// The terminal that standard input comes from.
 pub mod terminal;

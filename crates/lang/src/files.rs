@@ -45,6 +45,12 @@ pub trait Files: Debug + Send + Sync {
     /// counts is the file's own.
     fn may_be_shown(&self, path: &Path) -> bool;
 
+    /// Finds the folder at `path`, in which files can be made.
+    ///
+    /// # Errors
+    /// There is none.
+    fn folder(&self, path: &Path) -> Result<Folder, Unreadable>;
+
     /// Says whether `path` may be named at all, to be read or written.
     ///
     /// # Errors
@@ -124,6 +130,14 @@ fn whole(stream: Stream, most_bytes: u64) -> Result<Vec<u8>, Unreadable> {
     if bytes.len() as u64 > most_bytes { Err(Unreadable::TooLong(most_bytes)) } else { Ok(bytes) }
 }
 
+/// A folder in which files can be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder {
+    pub target: Target,
+    /// Bytes of its file system; `None` where that is not known.
+    pub total_bytes: Option<u64>,
+}
+
 /// The file that a path leads to. Two paths are of one file if and only if these are equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
@@ -156,6 +170,10 @@ impl Files for NoFiles {
 
     fn may_be_shown(&self, _: &Path) -> bool {
         false
+    }
+
+    fn folder(&self, _: &Path) -> Result<Folder, Unreadable> {
+        Err(Unreadable::NotPermitted)
     }
 
     fn permit(&self, _: &Path) -> Result<(), Unreadable> {
@@ -203,6 +221,14 @@ impl Files for InMemory {
 
     fn may_be_shown(&self, path: &Path) -> bool {
         self.0.contains_key(path)
+    }
+
+    fn folder(&self, path: &Path) -> Result<Folder, Unreadable> {
+        if !self.is_folder(path) {
+            return Err(Unreadable::Missing);
+        }
+        let target = Target::Missing { device: 0, inode: 0, name: path.into() };
+        Ok(Folder { target, total_bytes: None })
     }
 
     fn permit(&self, _: &Path) -> Result<(), Unreadable> {

@@ -12,7 +12,7 @@ use super::ast::edit::KeepPrefix;
 use super::ast::filter::FilterSource;
 use super::ast::port::{Device, Iface, Loops};
 use super::ast::rule::{RuleSource, Window};
-use super::ast::tool::{NextHop, Rotate};
+use super::ast::tool::NextHop;
 use super::ast::{Name, Ranges};
 use super::suggest::nearest;
 use tapline_api::values::{Rate, ReplaySpeed};
@@ -166,13 +166,6 @@ pub(crate) fn rate(text: &str) -> Value<Rate> {
     read.ok_or_else(|| {
         Misread::expected("a rate in bits or packets a second, such as 500mbit, 5gbit, 100kpps or 2mpps")
     })
-}
-
-/// A size or a time.
-pub(crate) fn rotate(text: &str) -> Value<Rotate> {
-    let size = bytes(text).map(Rotate::Bytes);
-    let read = size.or_else(|_| duration(text).map(Rotate::Every));
-    read.map_err(|_| Misread::expected("a size such as 1G, or a duration such as 60s"))
 }
 
 /// N of `1/N`.

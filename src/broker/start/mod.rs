@@ -375,18 +375,20 @@ pub(super) fn start_recorders(
     if batch_rings.is_empty() {
         return Ok(());
     }
+    broker.tally_ports();
     let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
     let run = Run { plan: &plan, options: &options };
     let writers = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, rings) in batch_rings {
-        let locked = broker.machine.outputs.capture(tool);
+        let taken = broker.machine.outputs.capture(tool);
         let feed = Feed {
             rings,
             counters: Arc::clone(&writers.tools[tool]),
             names: Arc::clone(&broker.machine.names),
+            tallies: Arc::clone(&broker.account.tallies),
             attachments: broker.machine.attachments.clone(),
         };
-        broker.recorders.push(Recorder::start(run, tool, locked, feed)?);
+        broker.recorders.push(Recorder::start(run, tool, taken, feed, broker.machine.outputs.disks())?);
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ mod probes;
 mod rule;
 /// Settings.
 mod settings;
+/// Stores: captures in a folder.
+mod store;
 /// Tools.
 mod tool;
 /// Wires.
@@ -38,7 +40,7 @@ use std::sync::Arc;
 use self::definitions::{Definitions, Tables};
 use super::progress::{Progress, Stage};
 use super::surroundings::Surroundings;
-use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
+use super::value::{FilterPlan, GroupPlan, Plan, PlanHash, PortPlan, ToolPlan, WirePlan};
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::copies::edit::EditPlan;
 use tapline_datapath::copies::edit::anonymize::Key;
@@ -188,6 +190,7 @@ impl<'a> Resolver<'a> {
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
             tools_want_stamps: false,
+            hash: PlanHash::default(),
             files: self.check_files(definitions),
         };
         plan.note_uses();

@@ -64,6 +64,7 @@ impl<'a> Resolver<'a> {
             duplicate_edits: None,
             matcher: Arc::default(),
             words: String::new(),
+            expression: None,
             dedup: None,
             sample: None,
             sample_hash: None,
@@ -85,6 +86,7 @@ impl<'a> Resolver<'a> {
             add_words(&clause.value, &mut plan.words);
             self.clause(clause, &mut plan, &mut source, &mut said, definitions);
         }
+        plan.expression = expression(&rule.clauses, definitions);
         self.check_outcome(rule, &said);
         plan.edits = self.edits_of(&said.edits);
         self.check_drop(&said);
@@ -439,6 +441,38 @@ fn add_words(clause: &RuleClause, all: &mut String) {
     if matches!(clause, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
         all.extend((!all.is_empty()).then_some(' '));
         *all += &clause.to_string();
+    }
+}
+
+/// Gives the matches of a rule as one expression of libpcap, if they are one.
+fn expression(clauses: &[&Spanned<RuleClause>], definitions: &Definitions<'_>) -> Option<String> {
+    let mut expressions: Vec<&str> = Vec::new();
+    for clause in clauses {
+        match &clause.value {
+            RuleClause::Vlan(_) => return None,
+            RuleClause::Match(terms) => {
+                for term in terms {
+                    let Term::Filter(filter) = &term.value else { return None };
+                    let filter = match &filter.source.value {
+                        FilterSource::Named(name) if filter.through.is_none() => {
+                            definitions.filters.get(name)?.filter
+                        }
+                        _ => filter,
+                    };
+                    let FilterSource::Expression(expression) = &filter.source.value else { return None };
+                    if filter.through.is_some() {
+                        return None;
+                    }
+                    expressions.push(expression);
+                }
+            }
+            _ => {}
+        }
+    }
+    match expressions[..] {
+        [] => None,
+        [one] => Some(one.to_owned()),
+        _ => Some(format!("({})", expressions.join(") and ("))),
     }
 }
 

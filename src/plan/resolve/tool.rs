@@ -16,7 +16,7 @@ use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::{Probe, ToolOption, ToolTarget};
 use tapline_lang::diagnostic::Diagnostic;
-use tapline_lang::source::{Span, Spanned};
+use tapline_lang::source::Spanned;
 
 /// The longest time that a tool with `order` may hold copies for.
 const LONGEST_ORDER_WINDOW: Duration = Duration::from_secs(60);
@@ -35,8 +35,12 @@ struct ToolWords<'a> {
 impl<'a> Resolver<'a> {
     pub(super) fn tool(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> ToolPlan {
         let output = self.output(tool, definitions);
+        let store = self.store(tool);
+        let is_store = store.is_some();
         let health = match output {
-            Output::Capture if definitions.ports.iter().any(is_flat_out) => HealthSpec::WAITED_FOR,
+            Output::Capture if is_store || definitions.ports.iter().any(is_flat_out) => {
+                HealthSpec::WAITED_FOR
+            }
             Output::Capture => HealthSpec::FILE,
             Output::Port(_) | Output::Discard => HealthSpec::LOCAL,
         };
@@ -45,8 +49,13 @@ impl<'a> Resolver<'a> {
             ToolTarget::Port(_) | ToolTarget::Discard => None,
         };
         let is_drained = tool.is_drained;
-        let mut plan =
-            ToolPlan { capture, health, is_drained, ..ToolPlan::new(tool.name.value.clone(), output) };
+        let mut plan = ToolPlan {
+            capture,
+            store,
+            health,
+            is_drained,
+            ..ToolPlan::new(tool.name.value.clone(), output)
+        };
         let mut words = ToolWords::default();
         for option in &tool.options {
             match self.misplaced_option(tool, option) {
@@ -143,10 +152,8 @@ impl<'a> Resolver<'a> {
                 let burst = burst.as_ref().map_or(BucketSpec::DEFAULT_BURST, |burst| burst.value);
                 plan.shaping = Some(BucketSpec { rate: rate.value, burst });
             }
-            ToolOption::Rotate(_) | ToolOption::Keep(_) => {
-                let word = first_word(self.sources().text(option.span)).to_owned();
-                self.unavailable(option.span, &format!("`{word}`"));
-            }
+            // a store's are judged together
+            ToolOption::Rotate(_) | ToolOption::Keep(_) => {}
         }
     }
 
@@ -173,10 +180,5 @@ impl<'a> Resolver<'a> {
         };
         let message = format!("`{word}` does not apply to {of_target} `{}`", tool.name.value);
         Some(Diagnostic::error(span, message).label(label))
-    }
-
-    /// Refuses a word of the grammar whose feature this version does not have.
-    fn unavailable(&mut self, span: Span, what: &str) {
-        self.error(Diagnostic::error(span, format!("{what}: not available in this version")));
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn entry(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -
         icmp_errors: None,
         heartbeat: None,
         echo: None,
+        store: None,
         recent: Recent::default(),
     }
 }

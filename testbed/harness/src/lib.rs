@@ -24,6 +24,8 @@ pub mod log;
 pub mod pcap_files;
 /// The program under test, and those that judge it.
 pub mod programs;
+/// Segments of a store, read by programs that were written elsewhere; kills, and what they leave.
+pub mod segments;
 /// A NIC that stamps, hashes and computes checksums, made of a virtual device.
 pub mod simnic;
 /// How long tests go on that can go on for as long as they are let.

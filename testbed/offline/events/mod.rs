@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use tapline_api::event::{Alarm, Event, Polled, Recorded};
-use tapline_api::words::{DropReason, IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
+use tapline_api::words::{DropReason, Expiry, IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
 use tapline_harness::programs::{has_program, repository, run};
 
 /// 2026-11-30T20:31:07.123456789Z
@@ -197,6 +197,20 @@ fn of_the_end() -> Vec<Event> {
         |is_kept| Event::ConfirmInterrupted { plan: 5, to: 4, is_kept, file: text("office.pipe") };
     let unwritten =
         |is_asked| Event::CopiesUnwritten { tool: text("recorder"), copies: 12, seconds: 2, is_asked };
+    let file = || text("1796070667123456789-00000007.pcapng");
+    let repaired = |packets, kept_bytes| Event::SegmentRepaired {
+        tool: text("recorder"),
+        file: file(),
+        packets,
+        kept_bytes,
+        cut_bytes: 1460,
+    };
+    let expired = |reason| Event::SegmentExpired {
+        tool: text("recorder"),
+        file: file(),
+        bytes: 1_000_000_000,
+        reason,
+    };
     vec![
         Event::PacketsPassedOver { port: text("in"), path: text("in.pcap"), packets: 5 },
         unfinished(Unfinished::Asked, Some(2), false),
@@ -207,6 +221,13 @@ fn of_the_end() -> Vec<Event> {
         unwritten(true),
         unwritten(false),
         Event::CaptureStuck { tool: text("recorder") },
+        repaired(812, 100_000),
+        repaired(0, 0),
+        expired(Expiry::Keep),
+        expired(Expiry::Age),
+        expired(Expiry::Free),
+        expired(Expiry::NoSpace),
+        Event::StoreResumed { tool: text("recorder"), path: text("/var/lib/tapline") },
         Event::OutputShort { port: text("ids0"), path: text("ids0.pcap"), sent: 1000, whole: 812 },
         Event::AuditFailed {
             path: text("audit.jsonl"),

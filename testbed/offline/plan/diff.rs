@@ -27,6 +27,7 @@ tool create t0 port out
 tool create t1 port out
 tool create cap capture a.pcap
 tool create dis discard
+tool create st capture store rotate 1G keep 100G
 tool create vx port out vxlan vni 1 src 198.18.0.1 dst 198.18.0.2 next-hop 02:00:00:00:00:01
 group create g tools t0,t1
 wire create w ports a,b
@@ -36,6 +37,7 @@ rule create 20 from p0,p1 sample flow 1/10 to g
 rule create 30 from p1 dedup window 1ms to dis
 rule create 40 from rep to cap
 rule create 50 from p0 to vx
+rule create 60 from p1 to st
 ";
 
 /// What stands in a pipeline, what stands there in another one, and all that is said of the two.
@@ -118,6 +120,14 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ),
     ("rule create 10", "tool drain t0\nrule create 10", &["tool t0 is changed (drain): Nothing"]),
     ("capture a.pcap", "capture b.pcap", &["tool cap is recreated (capture): Swap"]),
+    ("capture store", "capture other", &["tool st is recreated (capture): Swap"]),
+    ("rotate 1G", "rotate 2G", &["tool st is changed (rotate): Nothing"]),
+    ("rotate 1G", "rotate 1G every 60s", &["tool st is changed (rotate): Nothing"]),
+    ("keep 100G", "keep 50G", &["tool st is changed (keep): Nothing"]),
+    ("keep 100G", "keep 100G age 7d", &["tool st is changed (keep): Nothing"]),
+    ("keep 100G", "keep 100G free 10%", &["tool st is changed (keep): Nothing"]),
+    ("keep 100G", "keep 100G sync 1s", &[]),
+    ("keep 100G", "keep 100G sync 2s group root", &["tool st is changed (keep): Nothing"]),
     ("vni 1 ", "vni 2 ", &["tool vx is recreated (transport): Swap"]),
     ("dst 198.18.0.2", "dst 198.18.0.9", &["tool vx is recreated (transport): Swap"]),
     ("02:00:00:00:00:01", "02:00:00:00:00:02", &["tool vx is recreated (transport): Swap"]),
@@ -283,7 +293,7 @@ fn a_port_on_another_device_is_interrupted_where_the_device_is_not_free_beside_i
 #[test]
 fn a_command_is_about_what_it_makes_another() {
     let base = parse_text("base", BASE, &[]);
-    let plan_of = |parsed: &Parsed| plan(&mut parsed.clone(), &Surroundings::fixed());
+    let plan_of = |parsed: &Parsed| plan(&mut parsed.clone(), &super::with_folders());
     let before = plan_of(&base).expect("a plan");
     for line in [
         "set burst 16",

@@ -20,8 +20,10 @@ mod surroundings;
 mod world;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tapline::plan::{Plan, Surroundings, plan};
+use tapline_lang::files::InMemory;
 use tapline_lang::parse_text;
 
 /// The pipeline files of the repository: those of users, and those of the language's tests.
@@ -33,9 +35,17 @@ fn pipeline_files() -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect()
 }
 
+/// Surroundings with two folders, `store` and `other`, and no other file than those in them.
+fn with_folders() -> Surroundings {
+    let mut files = InMemory::default();
+    files.put("store/file", "");
+    files.put("other/file", "");
+    Surroundings { files: Arc::new(files), ..Surroundings::fixed() }
+}
+
 /// The plan of a text that is right.
 fn planned(text: &str) -> Plan {
     let mut parsed = parse_text("test.pipe", text, &[]);
-    plan(&mut parsed, &Surroundings::fixed())
+    plan(&mut parsed, &with_folders())
         .unwrap_or_else(|| panic!("{}\n{text}", parsed.diagnostics.render(&parsed.sources)))
 }

@@ -5,13 +5,13 @@
 //! writer: what finds no batch free is dropped as congested.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
 use crate::copies::facts::Stamps;
-use crate::ids::Attachment;
+use crate::ids::{Attachment, RuleMark};
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -31,6 +31,8 @@ pub struct PacketMeta {
     /// Bytes on the wire.
     pub original_len: u32,
     pub port: Attachment,
+    /// The rule that chose the packet first, of a store.
+    pub rule: RuleMark,
 }
 
 /// Packets on their way to the writer.
@@ -52,7 +54,23 @@ pub struct BatchRing {
     returned: AtomicU64,
     /// worker: sets; writer: reads. Earlier packets than those given may be about to come. Relaxed suffices: it is a hint.
     is_behind: AtomicBool,
+    /// Packets of a store that found no room.
+    lost: Box<[Lost; MOST_LOST]>,
+    /// worker: raises, behind the origin of a further one. Those before are not changed any more but in their counts.
+    lost_len: AtomicUsize,
 }
+
+/// Packets of one origin that found no room.
+#[derive(Default)]
+struct Lost {
+    // worker: writes; writer: reads
+    port: AtomicU64,
+    rule: AtomicU64,
+    packets: AtomicU64,
+}
+
+/// Origins whose losses are told apart; those of further ones are told as the last one's.
+const MOST_LOST: usize = 64;
 
 impl BatchRing {
     /// A ring of batches for at most `packets` packets, and at most 63 more.
@@ -66,6 +84,8 @@ impl BatchRing {
             batch_len,
             returned: AtomicU64::new(0),
             is_behind: AtomicBool::new(true),
+            lost: Box::new(std::array::from_fn(|_| Lost::default())),
+            lost_len: AtomicUsize::new(0),
         };
         for _ in 0..batches {
             let batch =
@@ -74,6 +94,38 @@ impl BatchRing {
             let _ = ring.free.push(Box::new(batch));
         }
         Arc::new(ring)
+    }
+
+    /// worker: notes a packet that found no room.
+    #[cold]
+    fn lose(&self, port: Attachment, rule: RuleMark) {
+        let len = self.lost_len.load(Ordering::Relaxed);
+        let is_of = |lost: &Lost| {
+            lost.port.load(Ordering::Relaxed) == u64::from(port.0)
+                && lost.rule.load(Ordering::Relaxed) == rule.0
+        };
+        let known = self.lost[..len].iter().find(|lost| is_of(lost));
+        let lost = match known.or(self.lost.get(len)) {
+            Some(lost) => lost,
+            None => &self.lost[MOST_LOST - 1],
+        };
+        if known.is_none() && len < MOST_LOST {
+            lost.port.store(port.0.into(), Ordering::Relaxed);
+            lost.rule.store(rule.0, Ordering::Relaxed);
+            self.lost_len.store(len + 1, Ordering::Release);
+        }
+        let packets = lost.packets.load(Ordering::Relaxed);
+        lost.packets.store(packets + 1, Ordering::Relaxed);
+    }
+
+    /// writer: packets of a store that found no room so far, by their origin. An origin keeps its place.
+    pub fn lost(&self) -> impl Iterator<Item = (Attachment, RuleMark, u64)> {
+        let len = self.lost_len.load(Ordering::Acquire);
+        self.lost[..len].iter().map(|lost| {
+            let port = u32::try_from(lost.port.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            let rule = RuleMark(lost.rule.load(Ordering::Relaxed));
+            (Attachment(port), rule, lost.packets.load(Ordering::Relaxed))
+        })
     }
 
     /// writer: whether earlier packets than those given may be about to come.
@@ -122,7 +174,13 @@ impl CaptureQueue {
 
     /// Takes references to the selected packets, and frees those that find no room. Gives the number taken.
     #[inline]
-    pub fn enter(&mut self, shared: &mut Shared<'_>, selection: Selection, origin: Origin<'_>) -> usize {
+    pub fn enter(
+        &mut self,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        origin: Origin<'_>,
+        chosen: Option<&[RuleMark; MAX_BURST]>,
+    ) -> usize {
         let mut rest = selection;
         while !rest.is_empty() {
             if self.open.is_none() {
@@ -138,6 +196,7 @@ impl CaptureQueue {
                     time_ns: origin.stamps.ns[index],
                     original_len,
                     port: origin.port,
+                    rule: chosen.map_or(RuleMark(0), |chosen| chosen[index]),
                 });
             }
             shared.take(part, &mut batch.packets);
@@ -147,6 +206,9 @@ impl CaptureQueue {
             }
         }
         shared.discard(rest);
+        if let Some(chosen) = chosen.filter(|_| !rest.is_empty()) {
+            rest.indices().for_each(|index| self.ring.lose(origin.port, chosen[index]));
+        }
         (selection.count() - rest.count()) as usize
     }
 

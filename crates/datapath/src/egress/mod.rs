@@ -95,7 +95,7 @@ pub fn egress(
             queue.give(&mut txqs[*txq], *tx_burst, &mut of_burst, selection, polled, counted);
             continue;
         }
-        let asked = Asked { selection, origin, polled, counted };
+        let asked = Asked { selection, origin, chosen: copies.chosen(id), polled, counted };
         let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
             None => is_due |= outlet.give(txqs, *tx_burst, &mut of_burst, &asked, by_class),
@@ -165,7 +165,7 @@ fn egress_alike(
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: Attachment(0), stamps: &Stamps::NONE };
-                let asked = Asked { selection: all, origin, polled, counted };
+                let asked = Asked { selection: all, origin, chosen: None, polled, counted };
                 is_due |=
                     outlet.give(&mut outlets.txqs, outlets.tx_burst, &mut alike.one(), &asked, by_class);
             }

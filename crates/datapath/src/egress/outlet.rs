@@ -11,11 +11,12 @@ use super::gate::Gate;
 use super::mtu::FrameLimits;
 use super::queue::EgressQueue;
 use crate::counters::EgressCounters;
+use crate::ids::RuleMark;
 use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Sender;
-use tapline_packet::burst::Selection;
+use tapline_packet::burst::{MAX_BURST, Selection};
 
 /// A worker's way to one tool, or out of a wire.
 pub enum Outlet {
@@ -36,6 +37,8 @@ pub enum Outlet {
 pub(super) struct Asked<'a> {
     pub(super) selection: Selection,
     pub(super) origin: Origin<'a>,
+    /// The rules that chose the packets, of a store.
+    pub(super) chosen: Option<&'a [RuleMark; MAX_BURST]>,
     pub(super) polled: Option<u64>,
     pub(super) counted: &'a EgressCounters,
 }
@@ -99,7 +102,7 @@ impl Outlet {
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
     ) -> bool {
-        let &Asked { selection, origin, polled, counted } = asked;
+        let &Asked { selection, origin, chosen, polled, counted } = asked;
         let requested = u64::from(selection.count());
         match self {
             Outlet::Port { txq, queue } if queue.is_plain => {
@@ -122,7 +125,7 @@ impl Outlet {
                 }
             }
             Outlet::Capture(queue) => {
-                let taken = queue.enter(shared, selection, origin) as u64;
+                let taken = queue.enter(shared, selection, origin, chosen) as u64;
                 counted.note_depth(queue.depth());
                 count_lost(counted, requested - taken);
             }

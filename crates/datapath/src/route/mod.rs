@@ -19,7 +19,7 @@ use self::limit::Limit;
 use self::sample::{SampleInputs, Sampler};
 use super::classify::Matches;
 use super::counters::{RuleCounters, WorkerCounters};
-use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, ToolId};
+use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, RuleMark, ToolId};
 use super::swap::published::Live;
 use super::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
@@ -42,6 +42,8 @@ pub struct Copies {
     pub classed: ById<EgressId, [Selection; 2]>,
     /// The edits of the rule that chose the tool first; empty where no rule has any.
     edits: ById<ToolId, CopyEdits>,
+    /// The rules that chose the copies of stores first; empty where there is no store.
+    chosen: ById<ToolId, Option<Box<[RuleMark; MAX_BURST]>>>,
     /// The duplicates of the rule that adds copies, where it marks them.
     marked: Selection,
     /// Copies that a tool does not get since they cannot be read; empty where nobody anonymises.
@@ -87,6 +89,11 @@ impl Copies {
             withheld: ById::filled(tools, Selection::NONE),
             classed: ById::filled(if plan.has_classes { egresses } else { 0 }, [Selection::NONE; 2]),
             unread: ById::filled(plan.anonymized.len(), Selection::NONE),
+            chosen: plan
+                .stores
+                .iter()
+                .map(|is_store| is_store.then(|| Box::new([RuleMark(0); MAX_BURST])))
+                .collect(),
             edits: if plan.has_edits {
                 ById::filled(tools, CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] })
             } else {
@@ -115,6 +122,13 @@ impl Copies {
         self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
+    /// The rules that chose the copies of a store, by packet; valid for those that it has.
+    #[inline]
+    pub fn chosen(&self, egress: EgressId) -> Option<&[RuleMark; MAX_BURST]> {
+        // tools come first among egresses
+        self.chosen.get(ToolId(egress.0))?.as_deref()
+    }
+
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
     pub fn take_back(&mut self, tool: ToolId, selection: Selection) {
@@ -136,6 +150,9 @@ impl Copies {
             self.keep_unread(tool, added & self.unread_at[depth as usize], step, by);
         }
         self.egresses[id] |= added;
+        if let Some(Some(chosen)) = self.chosen.get_mut(tool) {
+            added.indices().for_each(|index| chosen[index] = step.mark);
+        }
         if let Some(edits) = self.edits.get_mut(tool) {
             let marked = added & self.marked;
             edits.choose(step.edits, added - marked);

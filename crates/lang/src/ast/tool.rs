@@ -15,7 +15,7 @@ pub enum ToolTarget {
     Port(Name),
     /// Copies are counted and freed.
     Discard,
-    /// A capture file, or a directory when it rotates.
+    /// A capture file, or the folder of a store, which rotates.
     Capture(Spanned<String>),
 }
 
@@ -42,10 +42,8 @@ pub enum ToolOption {
     /// Copies are merged in time order within this window.
     Order(Duration),
     Oversize(Oversize),
-    /// Starts a file anew at this size or after this long.
     Rotate(Rotate),
-    /// Bytes of captures kept; the oldest files go first.
-    Keep(u64),
+    Keep(Box<Keep>),
     Heartbeat {
         probe: Probe,
         /// The port that they return by, where it is not the tool's.
@@ -66,10 +64,27 @@ pub enum ToolOption {
     Edit(Edit),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rotate {
-    Bytes(u64),
-    Every(Duration),
+/// The end of a store's segments: their size, their time, or both.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rotate {
+    /// Bytes of a segment.
+    pub size: Option<Spanned<u64>>,
+    pub every: Option<Spanned<Duration>>,
+}
+
+/// The share of a store, of whose segments the oldest go first.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Keep {
+    /// Bytes of all that is in the folder.
+    pub size: Spanned<u64>,
+    /// The longest that a segment is kept.
+    pub age: Option<Spanned<Duration>>,
+    /// The share of the file system, in percent, that is left free.
+    pub free: Option<Spanned<u8>>,
+    /// The longest that packets are on their way to the disk.
+    pub sync: Option<Spanned<Duration>>,
+    /// The group of the files.
+    pub group: Option<Spanned<String>>,
 }
 
 /// A question that a healthy tool answers.

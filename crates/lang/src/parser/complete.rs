@@ -124,12 +124,12 @@ mod tests {
     /// The clauses that take values which only the user knows.
     #[rustfmt::skip]
     const VALUES: &[&str] = &[
-        "active", "alarm", "audit", "burst", "byte", "bytes", "capture", "cert", "client-ca", "cos", "crl", "dedup window", "discard", "down-after", "dscp", "dst", "eal", "every",
-        "file", "filter create", "filter modify", "filter name", "flows", "for", "group", "group name", "hold", "hw-id", "idle", "idle sleep",
+        "active", "age", "alarm", "audit", "burst", "byte", "bytes", "capture", "cert", "client-ca", "cos", "crl", "dedup window", "discard", "down-after", "dscp", "dst", "eal", "every",
+        "file", "filter create", "filter modify", "filter name", "flows", "for", "free", "group", "group name", "hold", "hw-id", "idle", "idle sleep",
         "include", "index", "keep", "key", "lcores", "let", "limit", "mask", "match", "max-age", "memory",
         "mempool", "metrics", "min-up", "mpls-label", "mtu", "next-hop", "order window", "panic-dump", "port attach", "port name", "priority", "queue",
         "rate", "receive", "retries", "return idle", "rewrite dst-mac", "rewrite src-mac", "rewrite vlan", "rotate", "rule priority", "rxd", "rxq",
-        "sample", "sample every", "sample first", "sample flow", "sample random", "sample rate", "seed", "session", "sgt", "slice", "src",
+        "sample", "sample every", "sample first", "sample flow", "sample random", "sample rate", "seed", "session", "sgt", "slice", "src", "sync",
         "tag vlan", "teid", "thresholds", "timeout", "tls key", "to", "token", "tool name", "tpid", "transmit", "ttl", "txd", "txq",
         "udp-port", "until", "up-after", "user", "vlan", "vni", "weights", "wire name", "work", "workers", "zone",
     ];

@@ -4,11 +4,15 @@
 
 use std::net::IpAddr;
 
-use super::super::ast::tool::{Erspan, NextHop, Outer, Probe, ToolOption, ToolTarget, Transport};
+use super::super::ast::tool::{
+    Erspan, Keep, NextHop, Outer, Probe, Rotate, ToolOption, ToolTarget, Transport,
+};
 use super::super::ast::{Command, Name};
 use super::super::diagnostic::{Diagnostic, any_of};
 use super::super::source::{Span, Spanned};
-use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
+use super::super::value::{
+    self, Misread, Value, bytes, count, duration, ip, next_hop, number, percent, thresholds,
+};
 use super::edit;
 use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once, verb};
@@ -58,6 +62,9 @@ pub(super) const TARGETS: &[(&str, Target)] = &[
         Ok(ToolTarget::Capture(line.free_text("capture", "the path of a file or directory")?))
     }),
 ];
+
+/// Bytes of the shortest segment.
+const LEAST_SEGMENT: u64 = 64_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -263,8 +270,8 @@ pub(super) const OPTIONS: &[Clause<Item>] = with_edits!(|edit| Item::Option(Tool
         Ok(Item::Option(ToolOption::Order(line.value("order window", duration)?.value)))
     }),
     once("oversize", |line| Ok(Item::Option(ToolOption::Oversize(line.word_of("oversize")?.value)))),
-    once("rotate", |line| Ok(Item::Option(ToolOption::Rotate(line.value("rotate", value::rotate)?.value)))),
-    once("keep", |line| Ok(Item::Option(ToolOption::Keep(line.value("keep", bytes)?.value)))),
+    once("rotate", |line| Ok(Item::Option(ToolOption::Rotate(rotate(line)?)))),
+    once("keep", |line| Ok(Item::Option(ToolOption::Keep(Box::new(keep(line)?))))),
     once("heartbeat", |line| {
         let probe = probe(line)?;
         let back = line.optional("return", |line| line.name(NameKind::Port))?;
@@ -305,6 +312,42 @@ fn create(line: &mut Line<'_>) -> Read<Command> {
     // What a tool cannot have depends on what it is.
     let options = options(line, target.as_ref().ok());
     Ok(Command::ToolCreate { name: name?, target: target?, options })
+}
+
+/// `rotate [SIZE] [every DURATION]`.
+fn rotate(line: &mut Line<'_>) -> Read<Rotate> {
+    let every = line.optional("every", |line| line.value("every", duration))?;
+    if every.is_some() {
+        return Ok(Rotate { size: None, every });
+    }
+    let size = line.value("rotate", segment)?;
+    let every = line.optional("every", |line| line.value("every", duration))?;
+    Ok(Rotate { size: Some(size), every })
+}
+
+/// `keep SIZE [age DURATION] [free SHARE] [sync DURATION] [group NAME]`.
+fn keep(line: &mut Line<'_>) -> Read<Keep> {
+    let mut keep =
+        Keep { size: line.value("keep", bytes)?, age: None, free: None, sync: None, group: None };
+    loop {
+        if keep.age.is_none() && line.accept("age").is_some() {
+            keep.age = Some(line.value("age", duration)?);
+        } else if keep.free.is_none() && line.accept("free").is_some() {
+            keep.free = Some(line.value("free", percent)?);
+        } else if keep.sync.is_none() && line.accept("sync").is_some() {
+            keep.sync = Some(line.value("sync", duration)?);
+        } else if keep.group.is_none() && line.accept("group").is_some() {
+            keep.group = Some(line.free_text("group", "the name of a group")?);
+        } else {
+            return Ok(keep);
+        }
+    }
+}
+
+/// The size of a segment.
+fn segment(text: &str) -> Value<u64> {
+    let expected = "a size from 64k, such as 1G, or `every` and a duration";
+    bytes(text).ok().filter(|&size| size >= LEAST_SEGMENT).ok_or_else(|| Misread::expected(expected))
 }
 
 /// `every 100ms [timeout 300ms] [retries 3]`.

@@ -60,8 +60,8 @@ fn each_value_has_one_spelling() {
             "port attach \"rxq\" \"my dev,a=\\\"b\\\\\" promiscuous on",
         ),
         (
-            "tool create a capture \"#x\" keep 65536 rotate 86400s",
-            "tool create a capture \"#x\" keep 64Ki rotate 1d",
+            "tool create a capture \"#x\" keep 65536 rotate every 86400s",
+            "tool create a capture \"#x\" keep 64Ki rotate every 1d",
         ),
         ("tool create a capture \"’x\"", "tool create a capture \"’x\""),
         (

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::ast::tool::{Erspan, NextHop, Outer, Probe, Rotate, ToolOption, ToolTarget, Transport};
+use super::super::ast::tool::{
+    Erspan, Keep, NextHop, Outer, Probe, Rotate, ToolOption, ToolTarget, Transport,
+};
 use super::super::source::Spanned;
 use super::value::{bytes, count, duration, percent, rate};
 use super::{Print, Words};
@@ -44,9 +46,19 @@ impl Print for ToolOption {
             ToolOption::Timestamp(format) => line.word("timestamp").word(format),
             ToolOption::Order(window) => line.word("order window").word(duration(*window)),
             ToolOption::Oversize(oversize) => line.word("oversize").word(oversize),
-            ToolOption::Rotate(Rotate::Bytes(size)) => line.word("rotate").word(bytes(*size)),
-            ToolOption::Rotate(Rotate::Every(time)) => line.word("rotate").word(duration(*time)),
-            ToolOption::Keep(size) => line.word("keep").word(bytes(*size)),
+            ToolOption::Rotate(Rotate { size, every }) => {
+                let line = size.iter().fold(line.word("rotate"), |line, size| line.word(bytes(size.value)));
+                line.key("every", every, time)
+            }
+            ToolOption::Keep(keep) => {
+                let Keep { size, age, free, sync, group } = keep.as_ref();
+                line.word("keep").word(bytes(size.value)).key("age", age, time);
+                line.key("free", free, |share| percent(*share)).key("sync", sync, time);
+                if let Some(group) = group {
+                    line.word("group").text(&group.value);
+                }
+                line
+            }
             ToolOption::Heartbeat { probe, back } => {
                 line.word("heartbeat").print(probe);
                 if let Some(port) = back {

@@ -365,11 +365,19 @@ impl Choices<'_> {
                 "order" => format!(" order window {}", self.duration()),
                 "oversize" => format!(" oversize {}", self.word::<Oversize>()),
                 "rotate" if is_capture => {
-                    format!(" rotate {}", if self.flip() { self.size() } else { self.duration() })
+                    let size = format!("{}k", 64 + self.up_to(1000));
+                    let every = format!("every {}", self.duration());
+                    let both = format!("{size} {every}");
+                    format!(" rotate {}", self.of(&[&*size, &*every, &*both]))
                 }
                 // more than the bits of a prefix, which `anonymize ip` would take
                 "keep" if is_capture => {
-                    format!(" keep {}{}", self.up_to(1 << 20), self.of(&["M", "Ki", "000", ".5G"]))
+                    let size = format!("{}{}", self.up_to(1 << 20), self.of(&["M", "Ki", "000", ".5G"]));
+                    let (age, sync) =
+                        (self.option("age", Self::duration), self.option("sync", Self::duration));
+                    let free =
+                        if self.flip() { format!(" free {}%", self.up_to(99)) } else { String::new() };
+                    format!(" keep {size}{sync}{free}{age}{}", self.option("group", Self::text))
                 }
                 "heartbeat" => format!(" heartbeat{}{}", self.probe(), self.option("return", Self::text)),
                 "echo" => format!(" echo{}", self.probe()),

@@ -1,7 +1,11 @@
-//! The writers of capture tools: one thread a tool, which takes batches from all workers and writes one pcapng file.
+//! The writers of capture tools: one thread a tool, which takes batches from all workers and writes one pcapng file, or feeds a store.
 //!
-//! A copy counts as sent when its bytes were handed to the system. When a write fails the tool is down for good: what waited, and
-//! what still comes, is dropped as `down`.
+//! A copy counts as sent when its bytes were handed to the system. When a write to a file fails the tool is down for good: what waited,
+//! and what still comes, is dropped as `down`. A store goes on, and counts what it cannot write.
+
+/// Words and counts that the segments of a store have beside packets.
+pub mod evidence;
+mod store;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,8 +16,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::evidence::{Evidence, EvidenceCell, PortTallies};
+use self::store::StoreMedium;
 use super::Error;
-use super::outputs::Locked;
+use super::outputs::{Locked, Taken};
 use super::pcap_output::{Failure, REMOVED, is_removed};
 use super::refusal::Refusal;
 use crate::plan::Run;
@@ -28,6 +34,8 @@ use tapline_dpdk::mbuf::Linear;
 use tapline_dpdk::{self as dpdk, clock};
 use tapline_fault as fault;
 use tapline_packet::by_id::ById;
+use tapline_store::disk::Disks;
+use tapline_store::{Store, StoreHandle};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -43,6 +51,14 @@ pub struct Recorder {
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
     is_stuck: bool,
+    store: Option<Storing>,
+}
+
+/// A store that a recorder feeds, as the broker sees it.
+pub struct Storing {
+    pub handle: StoreHandle,
+    pub evidence: Arc<EvidenceCell>,
+    pub path: PathBuf,
 }
 
 #[derive(Default)]
@@ -63,7 +79,6 @@ struct CaptureWriter {
     rings: Vec<Arc<BatchRing>>,
     state: Arc<State>,
     counters: Arc<EgressCounters>,
-    interfaces: Interfaces,
     linear: Linear,
     /// Holds copies that are written in the order of their times, if the tool asks for that.
     order: Option<Holding>,
@@ -149,14 +164,55 @@ enum Target {
     Open(File),
     /// A pipe: opening it waits for its reader.
     Pipe(PathBuf),
+    Store(Box<StoreMedium>),
+}
+
+/// A file that is written.
+struct FileMedium {
+    writer: Writer<Sink>,
+    interfaces: Interfaces,
+    /// The file, if it is a regular one.
+    watched: Option<File>,
+}
+
+/// This is where copies are written to.
+enum Medium {
+    File(FileMedium),
+    Store(Box<StoreMedium>),
 }
 
 impl Target {
-    /// Gives the target of a capture: a regular file, which is locked, or what else is at `path`.
-    fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
+    /// Gives the target of a capture, and how others see it if it is a store.
+    fn of(
+        run: Run<'_>,
+        tool: ToolId,
+        taken: Taken,
+        feed: &Feed,
+        disks: &Disks,
+    ) -> io::Result<(Self, Option<Storing>)> {
         if fault::strikes("start.capture") {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        let plan_tool = &run.plan.tools[tool];
+        let path = plan_tool.capture.clone().unwrap_or_default();
+        match (taken, &plan_tool.store) {
+            (Taken::Folder(folder), Some(spec)) => {
+                let evidence = Evidence::of(run.plan, tool, &feed.attachments);
+                let waits = run.plan.is_waited_for(tool);
+                let store = Store::start_in(folder, spec.clone(), evidence.comment.clone(), disks)?;
+                let (handle, evidence) = (store.handle(), Arc::new(EvidenceCell::new(evidence, waits)));
+                let shared = (Arc::clone(&feed.names), Arc::clone(&feed.tallies));
+                let counters = Arc::clone(&feed.counters);
+                let medium = StoreMedium::new(store, Arc::clone(&evidence), shared, counters);
+                Ok((Target::Store(Box::new(medium)), Some(Storing { handle, evidence, path })))
+            }
+            (Taken::File(locked), _) => Ok((Self::at(&path, Some(locked))?, None)),
+            (Taken::Nothing | Taken::Folder(_), _) => Ok((Self::at(&path, None)?, None)),
+        }
+    }
+
+    /// Gives the target of a file: a regular one, which is locked, or what else is at `path`.
+    fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
         if let Some(locked) = locked {
             return locked.begin().map(Target::Open);
         }
@@ -164,11 +220,29 @@ impl Target {
         if is_pipe { Ok(Target::Pipe(path.to_owned())) } else { File::create(path).map(Target::Open) }
     }
 
-    fn open(self) -> io::Result<File> {
-        match self {
-            Target::Open(file) => Ok(file),
-            Target::Pipe(path) => File::options().write(true).open(path),
+    /// Opens it; `first` are the ports that a file describes at its beginning.
+    fn open(
+        self,
+        interfaces: Interfaces,
+        first: &[Attachment],
+        counters: &Arc<EgressCounters>,
+    ) -> io::Result<Medium> {
+        let file = match self {
+            Target::Open(file) => file,
+            Target::Pipe(path) => File::options().write(true).open(path)?,
+            Target::Store(store) => return Ok(Medium::Store(store)),
+        };
+        let kind = file.metadata()?.file_type();
+        let watched = if kind.is_file() { Some(file.try_clone()?) } else { None };
+        let longest_write = if kind.is_fifo() { PIPE_WRITE_LEN } else { usize::MAX };
+        let sink = Sink { file, counters: Arc::clone(counters), longest_write };
+        let mut medium =
+            FileMedium { writer: Writer::pcapng(sink, ByteOrder::NATIVE)?, interfaces, watched };
+        for &port in first {
+            medium.interfaces.of(port, &mut medium.writer)?;
         }
+        medium.writer.flush()?;
+        Ok(Medium::File(medium))
     }
 }
 
@@ -180,6 +254,7 @@ pub struct Feed {
     pub rings: Vec<Arc<BatchRing>>,
     pub counters: Arc<EgressCounters>,
     pub names: PortNames,
+    pub tallies: PortTallies,
     /// Each port of the plan has the attachment that its packets are noted with.
     pub attachments: ById<PortId, Attachment>,
 }
@@ -211,24 +286,38 @@ impl Interfaces {
     }
 }
 
-/// The packets that were written since the last count.
+/// The packets that came to their end since the last count.
 #[derive(Clone, Copy, Default)]
 struct Round {
+    /// Packets that were written.
     packets: u64,
     bytes: u64,
     /// Bytes of these packets that no reader of captures would take.
     cut_bytes: u64,
+    /// Packets that were lost, by reason.
+    lost: [u64; DropReason::ALL.len()],
+}
+
+impl Round {
+    fn is_empty(&self) -> bool {
+        self.packets == 0 && self.lost.iter().all(|lost| *lost == 0)
+    }
 }
 
 impl Recorder {
-    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer, which counts in `counters`. `names` are
-    /// those of all ports that were attached; those of the plan are `attachments`.
+    /// Begins a tool's file or store, which is `taken` if it is a regular file or a folder, and starts its writer, which counts in the
+    /// counters of `feed`.
     ///
     /// # Errors
-    /// If the file cannot be created.
-    pub fn start(run: Run<'_>, tool: ToolId, locked: Option<Locked>, feed: Feed) -> Result<Self, Error> {
+    /// If the file cannot be created, or the store cannot be written.
+    pub fn start(
+        run: Run<'_>,
+        tool: ToolId,
+        taken: Taken,
+        feed: Feed,
+        disks: &Disks,
+    ) -> Result<Self, Error> {
         let plan = run.plan;
-        let Feed { rings, counters, names, attachments } = feed;
         let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Refusal::Output {
@@ -236,7 +325,8 @@ impl Recorder {
             path: path.clone(),
             error,
         };
-        let target = Target::at(&path, locked).map_err(refused)?;
+        let (target, storing) = Target::of(run, tool, taken, &feed, disks).map_err(refused)?;
+        let Feed { rings, counters, names, attachments, .. } = feed;
         let mut ports = plan.ports_to(tool).to_vec();
         if run.options.is_changeable {
             let is_other = |port: &PortId| plan.ports[*port].rxq != Some(0) && !ports.contains(port);
@@ -244,14 +334,13 @@ impl Recorder {
             ports.extend(others);
         }
         let interfaces = Interfaces { known: Vec::new(), names };
-        let first = ports.iter().map(|&port| attachments[port]).collect();
+        let first: Vec<Attachment> = ports.iter().map(|&port| attachments[port]).collect();
         let order = plan_tool.order_ns.map(|window_ns| Holding::new(window_ns, plan_tool.queue));
         let state = Arc::new(State::default());
         let capture_writer = CaptureWriter {
             rings,
             state: Arc::clone(&state),
             counters,
-            interfaces,
             linear: Linear::default(),
             order,
             leaving: Vec::new(),
@@ -259,12 +348,17 @@ impl Recorder {
         let spawned = if fault::strikes("start.writer") {
             Err(io::ErrorKind::WouldBlock.into())
         } else {
-            std::thread::Builder::new()
-                .name("capture".into())
-                .spawn(move || capture_writer.run(target, first, &path))
+            std::thread::Builder::new().name("capture".into()).spawn(move || {
+                capture_writer.run(|counters| target.open(interfaces, &first, counters), &path)
+            })
         };
         let thread = spawned.map_err(|error| Refusal::NoWriter { tool: plan_tool.name.clone(), error })?;
-        Ok(Self { tool, state, thread: Some(thread), is_stuck: false })
+        Ok(Self { tool, state, thread: Some(thread), is_stuck: false, store: storing })
+    }
+
+    /// The store that it feeds, if it feeds one.
+    pub fn store(&self) -> Option<&Storing> {
+        self.store.as_ref()
     }
 
     /// Why the file could not be written.
@@ -328,8 +422,8 @@ fn is_there(file: Option<&File>) -> io::Result<()> {
 }
 
 impl CaptureWriter {
-    fn run(mut self, target: Target, first: Vec<Attachment>, path: &Path) {
-        let written = target.open().and_then(|file| self.write(file, &first));
+    fn run(mut self, open: impl FnOnce(&Arc<EgressCounters>) -> io::Result<Medium>, path: &Path) {
+        let written = open(&self.counters).and_then(|medium| self.write(medium));
         if let Err(error) = written {
             // it fails once
             let _ = self
@@ -341,27 +435,13 @@ impl CaptureWriter {
     }
 
     /// Writes until everything is written that workers gave before the close.
-    fn write(&mut self, file: File, first: &[Attachment]) -> io::Result<()> {
-        let kind = file.metadata()?.file_type();
-        let watched = if kind.is_file() { Some(file.try_clone()?) } else { None };
-        let longest_write = if kind.is_fifo() { PIPE_WRITE_LEN } else { usize::MAX };
-        let sink = Sink { file, counters: Arc::clone(&self.counters), longest_write };
-        let mut writer = Writer::pcapng(sink, ByteOrder::NATIVE)?;
-        for &port in first {
-            self.interfaces.of(port, &mut writer)?;
-        }
-        writer.flush()?;
+    fn write(&mut self, mut medium: Medium) -> io::Result<()> {
         let mut rest = REST;
         loop {
             let is_closing = self.state.is_closing.load(Ordering::Acquire);
             let mut round = Round::default();
-            let written = self.write_round(&mut writer, is_closing, &mut round).and_then(|has_batches| {
-                writer.flush()?;
-                if round.packets > 0 || is_closing {
-                    is_there(watched.as_ref()).map(|()| has_batches)
-                } else {
-                    Ok(has_batches)
-                }
+            let written = self.write_round(&mut medium, is_closing, &mut round).and_then(|has_batches| {
+                self.end_round(&mut medium, is_closing, &mut round).map(|()| has_batches)
             });
             let has_batches = match written {
                 Ok(has_batches) => has_batches,
@@ -375,17 +455,22 @@ impl CaptureWriter {
                     return Err(error);
                 }
             };
-            if has_batches || round.packets > 0 {
+            if has_batches || !round.is_empty() {
                 rest = REST;
-                if !self.count(|counted| {
-                    counted.sent.add(round.packets);
-                    counted.sent_bytes.add(round.bytes - round.cut_bytes);
-                    counted.cut_bytes.add(round.cut_bytes);
-                }) {
+                if !self.settle(&round) {
                     return Ok(());
                 }
             } else if is_closing {
-                return writer.finish().map(drop);
+                match &mut medium {
+                    Medium::File(file) => return file.writer.flush(),
+                    Medium::Store(store) => {
+                        let is_done = store.finish(&mut round);
+                        if !self.settle(&round) || is_done {
+                            return Ok(());
+                        }
+                        std::thread::sleep(REST);
+                    }
+                }
             } else {
                 std::thread::sleep(rest);
                 rest = LONGEST_REST.min(rest + REST / 4);
@@ -393,14 +478,43 @@ impl CaptureWriter {
         }
     }
 
+    /// Counts what came to its end. Returns whether the account is still open.
+    fn settle(&self, round: &Round) -> bool {
+        self.count(|counted| {
+            counted.sent.add(round.packets);
+            counted.sent_bytes.add(round.bytes - round.cut_bytes);
+            counted.cut_bytes.add(round.cut_bytes);
+            for (reason, &lost) in DropReason::ALL.into_iter().zip(&round.lost) {
+                counted.drop_copies(reason, lost);
+            }
+        })
+    }
+
+    /// Hands what was gathered to the system.
+    fn end_round(&mut self, medium: &mut Medium, is_closing: bool, round: &mut Round) -> io::Result<()> {
+        match medium {
+            Medium::File(file) => {
+                file.writer.flush()?;
+                if round.packets > 0 || is_closing { is_there(file.watched.as_ref()) } else { Ok(()) }
+            }
+            Medium::Store(store) => {
+                store.note_lost(&self.rings);
+                store.look(round);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes batches of the workers in turn, of [`ROUND_BYTES`] at most, and writes what may leave. What was taken out for good is in
     /// `round`, written or not. Gives whether there were any batches.
-    fn write_round<W: Write>(
+    fn write_round(
         &mut self,
-        writer: &mut Writer<W>,
+        medium: &mut Medium,
         is_closing: bool,
         round: &mut Round,
     ) -> io::Result<bool> {
+        let state = Arc::clone(&self.state);
+        let is_over = || *state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut has_batches, mut taken_bytes) = (false, 0);
         loop {
             let mut has_taken = false;
@@ -411,15 +525,10 @@ impl CaptureWriter {
                 taken_bytes += bytes;
                 let written = match &mut self.order {
                     None => {
-                        round.packets += batch.metas.len() as u64;
-                        round.bytes += bytes;
-                        write_batch(
-                            &batch,
-                            &mut self.interfaces,
-                            &mut self.linear,
-                            writer,
-                            &mut round.cut_bytes,
-                        )
+                        medium.take_on(batch.metas.len() as u64, bytes, round);
+                        batch.packets.view(&mut self.linear, |index, bytes| {
+                            medium.put(&batch.metas[index], bytes, round, &is_over)
+                        })
                     }
                     Some(holding) => {
                         holding.take_in(&mut batch, &mut self.leaving, &self.counters);
@@ -445,12 +554,10 @@ impl CaptureWriter {
             };
             holding.release(held, &mut self.leaving);
             self.state.held.store(holding.order.len() as u64, Ordering::Relaxed);
-            round.packets += self.leaving.len() as u64;
+            let bytes = self.leaving.iter().map(|(packet, _)| u64::from(packet.len())).sum();
+            medium.take_on(self.leaving.len() as u64, bytes, round);
             for (packet, meta) in self.leaving.drain(..) {
-                round.bytes += u64::from(packet.len());
-                packet.view(&mut self.linear, |bytes| {
-                    write(&meta, bytes, &mut self.interfaces, writer, &mut round.cut_bytes)
-                })?;
+                packet.view(&mut self.linear, |bytes| medium.put(&meta, bytes, round, &is_over))?;
             }
         }
         Ok(has_batches)
@@ -489,32 +596,40 @@ impl CaptureWriter {
     }
 }
 
-fn write_batch<W: Write>(
-    batch: &Batch,
-    interfaces: &mut Interfaces,
-    linear: &mut Linear,
-    writer: &mut Writer<W>,
-    cut_bytes: &mut u64,
-) -> io::Result<()> {
-    batch
-        .packets
-        .view(linear, |index, bytes| write(&batch.metas[index], bytes, interfaces, writer, cut_bytes))
-}
+impl Medium {
+    /// Notes packets that are taken out of the workers' hands for good: a file has them, or the tool is down. A store says itself what
+    /// became of each.
+    fn take_on(&mut self, packets: u64, bytes: u64, round: &mut Round) {
+        match self {
+            Medium::File(_) => {
+                round.packets += packets;
+                round.bytes += bytes;
+            }
+            // the ports have counted what comes next
+            Medium::Store(store) => store.tell_ports(),
+        }
+    }
 
-fn write<W: Write>(
-    meta: &PacketMeta,
-    bytes: &[u8],
-    interfaces: &mut Interfaces,
-    writer: &mut Writer<W>,
-    cut_bytes: &mut u64,
-) -> io::Result<()> {
-    let packet = Packet {
-        interface: interfaces.of(meta.port, writer)?,
-        time_ns: meta.time_ns,
-        bytes,
-        original_len: meta.original_len,
-        comments: &[],
-    };
-    *cut_bytes += writer.write(&packet)? as u64;
-    Ok(())
+    fn put(
+        &mut self,
+        meta: &PacketMeta,
+        bytes: &[u8],
+        round: &mut Round,
+        is_over: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        match self {
+            Medium::File(FileMedium { writer, interfaces, .. }) => {
+                let packet = Packet {
+                    interface: interfaces.of(meta.port, writer)?,
+                    time_ns: meta.time_ns,
+                    bytes,
+                    original_len: meta.original_len,
+                    comments: &[],
+                };
+                round.cut_bytes += writer.write(&packet)? as u64;
+            }
+            Medium::Store(store) => store.put(meta, bytes, round, is_over),
+        }
+        Ok(())
+    }
 }
