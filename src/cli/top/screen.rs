@@ -1,8 +1,9 @@
 //! The terminal, while it is taken for the screen: it is given back however the program ends, but for SIGKILL.
 
-use std::io::{self, Stdout, stdout};
+use std::io::{self, IsTerminal, Stdout, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::execute;
@@ -11,8 +12,13 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::cli::Status;
+
 /// Whether the terminal is taken. Of the process, as the terminal is; relaxed suffices, for it orders nothing but itself.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Between two looks for whether the terminal is still there.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A screen on the terminal of standard output.
 pub(super) struct Screen {
@@ -28,6 +34,17 @@ fn give_back() {
     }
 }
 
+/// Ends the process when its terminal has gone: crossterm 0.29 reads the end of its input for ever, and nobody is left to be told.
+fn guard() {
+    loop {
+        std::thread::sleep(LOOK);
+        // of a terminal that hung up, isatty(3) fails
+        if !io::stdin().is_terminal() {
+            std::process::exit(Status::Failed as i32);
+        }
+    }
+}
+
 impl Screen {
     /// Takes the terminal. A panic of any thread gives it back before it says why.
     ///
@@ -39,6 +56,7 @@ impl Screen {
             give_back();
             tell(panicked);
         }));
+        std::thread::Builder::new().name("guard".to_owned()).spawn(guard)?;
         enable_raw_mode()?;
         IS_TAKEN.store(true, Ordering::Relaxed);
         execute!(stdout(), EnterAlternateScreen, Hide)?;

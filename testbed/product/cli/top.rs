@@ -218,12 +218,28 @@ fn the_terminal_is_given_back_after_signals_and_panics() {
         tmux.is_restored();
     }
     tmux.keys(&[
-        &format!("clear; TAPLINE_FAULT=top.draw@3 {program} top -r well.jsonl; echo status $?"),
+        &format!("clear; RUST_BACKTRACE=0 TAPLINE_FAULT=top.draw@3 {program} top -r well.jsonl; echo status $?"),
         "Enter",
     ]);
     let shown = tmux.until("the panic", |shown| shown.contains("status 101"));
     assert!(shown.contains("injected at top.draw"), "{shown}");
     tmux.is_restored();
+    // a terminal that goes away is not waited for, nor is its end read again and again
+    tmux.keys(&[&format!("clear; trap '' HUP; {program} top -r well.jsonl & echo $! >pid; fg"), "Enter"]);
+    tmux.until("a screen of its own", |_| {
+        tmux.run(&["display-message", "-p", "#{alternate_on}"]).trim() == "1"
+    });
+    let pid = std::fs::read_to_string(lab.path("pid")).expect("its number");
+    drop(tmux);
+    let begun = Instant::now();
+    let is_there = || {
+        std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim()))
+            .is_ok_and(|line| line.contains("well.jsonl"))
+    };
+    while is_there() {
+        assert!(begun.elapsed() < LONGEST, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
