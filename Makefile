@@ -1,6 +1,7 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
 # make soak       the tests that can go on for longer, for MINUTES (30) each, one after the other
+# make test-web   the pages for browsers, in Chromium: needs node, npm and Chromium, and says what it skips where they are missing
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
 # make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, with huge pages, ten minutes
@@ -26,7 +27,7 @@ CHECK_TREE = $(if $(shell PATH="$(PATH)" command -v cargo-deny),cargo deny --loc
 # Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
 SKIPPED = $(CURDIR)/target/skipped
 
-.PHONY: all demo test soak test-nics bench peers compare lint fmt packages
+.PHONY: all demo test soak test-web test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -50,6 +51,10 @@ test: packages
 soak: packages
 	@testbed/packages test
 	export TAPLINE_MINUTES=$(MINUTES) TAPLINE_RELOADS=500 && $(RUN_SOAK)
+
+# SHOTS=FOLDER keeps a picture of each page and state
+test-web:
+	testbed/web/run $(SHOTS)
 
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock
