@@ -125,14 +125,11 @@ impl Device {
     /// Sets the link up or down; a replay has none, and neither has what is closed.
     ///
     /// # Errors
-    /// If the driver cannot, or the link is for others to set.
+    /// If the driver cannot, or the kernel does not let this process.
     pub fn set_link(&self, is_up: bool) -> Result<(), String> {
         match self {
             Device::Ethdev(port) => port.set_link(is_up).map_err(|error| error.to_string()),
-            Device::Iface(port) => Err(format!(
-                "port {}: an interface of the kernel is set up and down by `ip link`",
-                port.name()
-            )),
+            Device::Iface(port) => port.set_link(is_up),
             Device::Replay { .. } | Device::Closed { .. } => Ok(()),
         }
     }

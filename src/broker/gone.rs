@@ -28,18 +28,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Absence {
     is_told: bool,
-    /// The device was back and was refused.
-    is_refused: bool,
+    /// Times that the device was back and was refused.
+    refusals: u32,
     pause: Duration,
     next_try: Duration,
 }
 
 impl Absence {
-    /// Notes that the device was refused. Returns whether it was for the first time.
+    /// Notes that the device was refused. Returns whether that is to be told: a device that is still being made is refused once.
     fn put_off(&mut self, now: Duration) -> bool {
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.next_try = now + self.pause;
-        !std::mem::replace(&mut self.is_refused, true)
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals == 2
     }
 }
 

@@ -188,6 +188,17 @@ impl IfacePort {
         Link { is_up: state == State::Running && !self.is_gone(), speed_mbps: None }
     }
 
+    /// Sets the interface up or down, of which what it is joined to takes notice.
+    ///
+    /// # Errors
+    /// If the kernel does not let this process.
+    pub fn set_link(&self, is_up: bool) -> Result<(), String> {
+        self.index().set_up(is_up).map_err(|error| {
+            let word = if is_up { "up" } else { "down" };
+            format!("port {}: the interface cannot be set {word} (CAP_NET_ADMIN): {error}", self.name)
+        })
+    }
+
     /// Gives what was received and sent, and what the kernel had no room for.
     pub fn stats(&self) -> DriverStats {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Interfaces of the kernel. It is asked of the network namespace that Tapline is in; /sys/class/net may show another one's.
 //! # Source
-//! netdevice(7): SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFMTU. Linux,
+//! netdevice(7): SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFHWADDR, SIOCGIFMTU. Linux,
 //! Documentation/networking/timestamping.rst: SIOCSHWTSTAMP.
 
 use std::io;
@@ -97,6 +97,31 @@ impl Index {
         // SAFETY: `socket` is open while it is borrowed; the kernel reads and writes one `ifreq` and the `hwtstamp_config` that it
         // points to, during the call only.
         match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSHWTSTAMP, &mut request) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Sets the interface up or down, as `ip link set` does. One that is down has no carrier for what it is joined to.
+    ///
+    /// # Errors
+    /// If it is gone, or this process may not (CAP_NET_ADMIN).
+    pub fn set_up(self, is_up: bool) -> io::Result<()> {
+        const UP: libc::c_short = libc::IFF_UP as libc::c_short;
+        let gone = || io::Error::from(Errno::NODEV);
+        let (socket, name) = any_socket().zip(self.name()).ok_or_else(gone)?;
+        let asked = request_for(&name).and_then(|request| ask(&socket, libc::SIOCGIFFLAGS, request));
+        let mut request = asked.ok_or_else(gone)?;
+        // SAFETY: the kernel answered SIOCGIFFLAGS in `ifru_flags`; it is a number, for which any bytes are valid.
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        let wanted = if is_up { flags | UP } else { flags & !UP };
+        if wanted == flags {
+            return Ok(());
+        }
+        request.ifr_ifru.ifru_flags = wanted;
+        // SAFETY: `socket` is open while it is borrowed; the kernel reads one `ifreq`, whose name ends in a zero, during the call only,
+        // and follows no pointer in it.
+        match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
 /// Runs `ip` with these words; returns whether it ended well.
 pub fn ip(arguments: &str) -> bool {
     Command::new("ip")
@@ -86,11 +88,17 @@ impl Drop for Pair {
     }
 }
 
-/// Pairs of kernel interfaces that are deleted at the end.
+/// Pairs of kernel interfaces that are deleted at the end, in a network namespace that the calling thread and the programs that it
+/// starts are in from now on.
 pub struct Pairs(Vec<String>);
 
 impl Pairs {
     pub fn new(names: &[&str]) -> Option<Self> {
+        // SAFETY: no table of open files is parted from those of other threads.
+        if unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_err() {
+            tapline_skip::skipped("network namespaces cannot be made (needs CAP_SYS_ADMIN)");
+            return None;
+        }
         let mut pairs = Self(Vec::new());
         for name in names {
             if !ip(&format!("link add {name} type veth peer name {name}p")) {

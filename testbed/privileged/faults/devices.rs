@@ -1,10 +1,11 @@
 //! Devices that go and come, run out of memory, or are many; packets of odd sizes.
 
 use std::fmt::Write;
+use std::process::Command;
 
 use tapline_harness::bench::{Bench, dropped, flows, settled};
 use tapline_harness::frames::udp;
-use tapline_harness::links::{Pair, ip};
+use tapline_harness::links::{Pair, Pairs, ip};
 
 /// Packets leave by one end of a pair and come back by the other.
 const ROUND_TRIP: &str = "set idle sleep
@@ -533,6 +534,43 @@ fn a_tap_that_is_refused_when_it_comes_back_is_tried_again() {
     }
 }
 
+/// Takes links of a wire's sides down and up; the kernel has each side's interface in `shown`, and `set` is set down and up for it.
+fn links_of_a_wire_follow_each_other(devices: [&str; 2], set: [&str; 2], shown: [&str; 2]) {
+    let bench = Bench::new();
+    let mut prompt = bench.start(&format!(
+        "set idle sleep
+        port attach left {}
+        port attach right {}
+        wire create w ports left,right propagate-link
+        start",
+        devices[0], devices[1]
+    ));
+    let is_up = |name: &str| {
+        let said = Command::new("ip").args(["-o", "link", "show", name]).output().expect("ip runs");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        said.split_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'))
+            .is_some_and(|(flags, _)| flags.split(',').any(|flag| flag == "UP"))
+    };
+    let links =
+        |stats: &serde_json::Value| ["left", "right"].map(|port| stats["ports"][port]["link_up"] == true);
+    prompt.wait("both sides are up", |stats| links(stats) == [true, true]);
+    for own in [0, 1, 0] {
+        let other = shown[1 - own];
+        assert!(ip(&format!("link set {} down", set[own])));
+        prompt
+            .wait("the other side is taken down", |stats| links(stats) == [false, false] && !is_up(other));
+        assert!(ip(&format!("link set {} up", set[own])));
+        prompt.wait("the other side is brought back", |stats| links(stats) == [true, true] && is_up(other));
+    }
+    assert!(ip(&format!("link set {} down", set[0])));
+    prompt.wait("the other side is taken down", |stats| links(stats) == [false, false]);
+    let run = prompt.quit();
+    assert!(!run.stderr.contains("links are not propagated"), "{}", run.stderr);
+    // an interface that stays when Tapline ends is given back
+    assert!(devices[1].starts_with("net_tap") || is_up(shown[1]));
+}
+
 #[test]
 fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
     let [a, b] = ['a', 'b'].map(|side| format!("tl{side}{}", std::process::id()));
@@ -541,30 +579,18 @@ fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
         return;
     }
     assert!(ip(&format!("link delete {a}")));
-    let bench = Bench::new();
-    let mut prompt = bench.start(&format!(
-        "set idle sleep
-        port attach left net_tap0,iface={a}
-        port attach right net_tap1,iface={b}
-        wire create w ports left,right propagate-link
-        start"
-    ));
-    let flags = |name: &str| {
-        let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0)
-    };
-    let is_up = |name: &str| flags(name) & 1 == 1;
-    let links =
-        |stats: &serde_json::Value| ["left", "right"].map(|port| stats["ports"][port]["link_up"] == true);
-    prompt.wait("both sides are up", |stats| links(stats) == [true, true]);
-    for (own, other) in [(&a, &b), (&b, &a), (&a, &b)] {
-        assert!(ip(&format!("link set {own} down")));
-        prompt
-            .wait("the other side is taken down", |stats| links(stats) == [false, false] && !is_up(other));
-        assert!(ip(&format!("link set {own} up")));
-        prompt.wait("the other side is brought back", |stats| links(stats) == [true, true] && is_up(other));
-    }
-    prompt.quit();
+    let devices = [format!("net_tap0,iface={a}"), format!("net_tap1,iface={b}")];
+    links_of_a_wire_follow_each_other([&devices[0], &devices[1]], [&a, &b], [&a, &b]);
+}
+
+#[test]
+fn interfaces_of_a_wire_are_set_down_and_up_with_each_others_links() {
+    let Some(_pairs) = Pairs::new(&["left", "right"]) else { return };
+    links_of_a_wire_follow_each_other(
+        ["iface:left", "iface:right"],
+        ["leftp", "rightp"],
+        ["left", "right"],
+    );
 }
 
 #[test]

@@ -160,8 +160,14 @@ fn may_carry(bytes: &[u8], stack: &Stack) -> bool {
 /// Returns whether what a stack carries may be an encapsulation of which more would show in a longer capture.
 pub fn may_go_on(bytes: &[u8], stack: &Stack) -> bool {
     let has_cut_ports = stack.protocol() == ip::UDP && !stack.has_ports();
+    // an IP header of unusual fields behind labels is known by its length, where all of the packet is there
+    let has_unknown_behind_labels = stack.labels() > 0
+        && matches!(stack.ethertype(), ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST);
     !stack.is_later_fragment()
-        && (has_cut_ports || is_carrier_type(stack.ethertype()) || may_carry(bytes, stack))
+        && (has_cut_ports
+            || has_unknown_behind_labels
+            || is_carrier_type(stack.ethertype())
+            || may_carry(bytes, stack))
 }
 
 /// The find behind a stack.
