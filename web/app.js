@@ -33,6 +33,7 @@ class App extends HTMLElement {
     this.isBusy = false;
     this.headline = '';
     this.copied = '';
+    this.span = '15 min';
     this.form = { file: '', confirm: '60' };
     this.said = '';
     /** The commands that differ between the last two plans. */
@@ -101,7 +102,8 @@ class App extends HTMLElement {
         },
       }, unit))),
       h('span', { class: 'state' }, h('i', { class: `dot ${state[0]}`, 'aria-hidden': 'true' }), state[1]),
-      h('span', { class: 'user', title: live.me?.is_anonymous ? '`tapline ctl web` gives a link that signs in' : null }, user));
+      h('span', { class: 'user', title: live.me?.is_anonymous ? '`tapline ctl web` gives a link that signs in' : null }, user),
+      live.me && !live.me.is_anonymous && live.me.expires && h('button', { type: 'button', class: 'quiet', onclick: async () => { await live.change('/api/v1/sign-out', {}).catch(() => null); location.reload(); } }, 'Sign out'));
   }
 
   /** Says that numbers do not come, and since when. */
@@ -163,7 +165,7 @@ class App extends HTMLElement {
   }
 
   answered() {
-    return this.answer && h('pre', { class: this.answer.isWell ? 'answer' : 'answer bad', role: 'status' }, this.answer.text);
+    return this.answer && h('pre', { class: this.answer.isWell ? 'answer' : 'answer bad', role: 'status', tabindex: 0 }, this.answer.text);
   }
 
   /** A command, to be copied. */
@@ -216,8 +218,8 @@ class App extends HTMLElement {
       const meta = [`up ${duration(stats.uptime_s)}`, h('span', { class: 'break' }, ' · '), live.plan?.sha256 ? `plan ${live.plan.id} ${live.plan.sha256.slice(0, 7)}` : ''];
       return [this.verdict(said, meta), this.causes(lost), picture(live, width), tables.account(live),
         h('div', { class: 'columns' },
-          h('div', null, tables.ports(live, unit, 12), tables.wires(live, unit), tables.lcores(live)),
-          h('div', null, tables.tools(live, unit, 12), Object.keys(stats.groups).slice(0, 8).map(group => tables.group(live, group)), tables.rules(live, 8), tables.events(live.events, 6, date)))];
+          h('div', null, tables.ports(live, unit, 12), tables.wires(live, unit), tables.lcores(live), tables.events(live.events, 6, date)),
+          h('div', null, tables.tools(live, unit, 12), Object.keys(stats.groups).slice(0, 8).map(group => tables.group(live, group)), tables.rules(live, 8)))];
     }
     if (kind === 'events') return [h('h1', { tabindex: -1 }, 'Events'), tables.events(live.events, 200, date)];
     if (kind === 'reload') return this.reload();
@@ -254,8 +256,11 @@ class App extends HTMLElement {
   charts(width, wanted) {
     const { live } = this;
     const one = width < 820 ? width : Math.floor((width - 40) / 2);
-    return h('div', { class: 'charts' }, wanted.map(({ title, note, isTime, counters }) => chart({ title, note, isTime, width: one, end: live.pastEnd || live.stats.time,
-      lines: counters.map(([key, label, kind]) => ({ label, kind, values: live.past.get(key) ?? [] })) })));
+    const isDay = this.span === '24 h';
+    if (isDay) live.readDay();
+    const [lists, end, step] = isDay ? [live.day?.lists ?? new Map(), live.day?.end || live.stats.time, 60] : [live.past, live.pastEnd || live.stats.time, 1];
+    return [h('div', { class: 'units spans', role: 'group', 'aria-label': 'Time' }, ['15 min', '24 h'].map(span => h('button', { type: 'button', 'aria-pressed': String(span === this.span), onclick: () => { this.span = span; this.draw(); } }, span))),
+      h('div', { class: 'charts' }, wanted.map(({ title, note, isTime, counters }) => chart({ title, note, isTime, width: one, end, step, lines: counters.map(([key, label, kind]) => ({ label, kind, values: lists.get(key) ?? [] })) })))];
   }
 
   facts(/** @type {[string, Child][]} */ facts) {
@@ -324,7 +329,7 @@ class App extends HTMLElement {
     const text = ruleTexts(live)[name];
     if (!rule && !text) return this.missing('rule', name);
     const command = rule?.on === false ? `rule enable ${name}` : `rule disable ${name}`;
-    return [this.crumb('rules', 'Rules', name), h('h1', { tabindex: -1 }, `Rule ${name}`), h('pre', { class: 'text' }, `rule create ${name} ${text ?? ''}`),
+    return [this.crumb('rules', 'Rules', name), h('h1', { tabindex: -1 }, `Rule ${name}`), h('pre', { class: 'text', tabindex: 0 }, `rule create ${name} ${text ?? ''}`),
       h('p', { class: 'acts' }, this.may('operator') ? h('button', { type: 'button', disabled: this.isBusy, onclick: () => this.act('/api/v1/run', { line: command }) }, rule?.on === false ? 'Enable' : 'Disable') : this.command(command)), this.answered(),
       rule ? this.facts([['state', rule.on ? 'on' : 'off'], ['matched', `${exact(rule.matched)}, ${short(live.rate(s => s.rules?.[name]?.matched))}/s`], ['duplicates', exact(rule.duplicates)], ['sampled out', exact(rule.sampled_out)], ['unread', exact(rule.unread)],
         ['keeps', rule.sample_share === null ? 'all' : percent(rule.sample_share)], ['limit', rule.limit_remaining === null ? 'none' : `${exact(rule.limit_remaining)} left`]]) : h('p', { class: 'note' }, 'Its counters are not among the busiest that are read.')];

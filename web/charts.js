@@ -9,6 +9,9 @@ import { clock, short, time } from './units.js';
  * @typedef {{label: string, values: (number | null)[], kind: 'flow' | 'ask' | 'bad'}} Line
  */
 
+/** The most values that a line has: about one for each pixel. */
+const PIXELS = 450;
+
 /** A path through values, with gaps where nothing is known. */
 function path(/** @type {(number | null)[]} */ values, /** @type {(index: number) => number} */ x, /** @type {(value: number) => number} */ y) {
   let isOpen = false;
@@ -83,24 +86,32 @@ function ticks(/** @type {number} */ most) {
 }
 
 /**
- * A chart of the last 15 minutes.
- * @param {{title: string, note: string, lines: Line[], end: number, isTime?: boolean, width: number}} chart
+ * A chart of the last 900 values, each of a second, or of 1440, each of a minute.
+ * @param {{title: string, note: string, lines: Line[], end: number, step: number, isTime?: boolean, width: number}} chart
  * @returns {Node}
  */
-export function chart({ title, note, lines, end, isTime = false, width }) {
+export function chart({ title, note, lines, end, step, isTime = false, width }) {
   const [height, left, right, top, bottom] = [190, 52, 104, 10, 22];
-  const span = 900;
-  const shown = lines.map(line => ({ ...line, values: thinned(line.values.slice(-span), 450, line.kind === 'bad') }));
+  // in values, and in seconds
+  const count = step === 1 ? 900 : 1440;
+  const span = count * step;
+  const shown = lines.map(line => ({ ...line, values: thinned(line.values.slice(-count), PIXELS, line.kind === 'bad') }));
   const most = Math.max(0, ...shown.flatMap(line => line.values.map(value => value ?? 0)));
   const marks = ticks(most);
   const high = marks[marks.length - 1] || 1;
   const plot = width - left - right;
   const y = (/** @type {number} */ value) => top + (1 - value / high) * (height - top - bottom);
   const write = (/** @type {number | null} */ value) => isTime ? time(value) : short(value);
-  const minutes = plot < 300 ? 5 : 3;
-  const last = Math.floor(end / 60 / minutes) * minutes * 60;
-  const hours = Array.from({ length: Math.floor(15 / minutes) + 1 }, (_, index) => last - index * minutes * 60).filter(at => at > end - span);
+  const apart = (step === 1 ? 180 : 14400) * (plot < 300 ? 2 : 1);
+  const zone = new Date(end * 1000).getTimezoneOffset() * 60;
+  const last = Math.floor((end - zone) / apart) * apart + zone;
+  const hours = Array.from({ length: Math.floor(span / apart) + 1 }, (_, index) => last - index * apart).filter(at => at > end - span);
   const xOf = (/** @type {number} */ at) => left + plot * (1 - (end - at) / span);
+  /** The place of a value of a list that was thinned. */
+  const xIn = (/** @type {(number | null)[]} */ values, /** @type {number} */ all) => {
+    const each = Math.max(1, Math.min(all, count) / PIXELS);
+    return (/** @type {number} */ index) => left + plot * (1 - (values.length - 1 - index) * each / count);
+  };
   let lowest = -Infinity;
   const labels = shown.map(line => ({ ...line, now: line.values[line.values.length - 1] ?? null }))
     .sort((a, b) => (b.now ?? 0) - (a.now ?? 0)).map(line => {
@@ -109,16 +120,15 @@ export function chart({ title, note, lines, end, isTime = false, width }) {
       return h('text', { class: line.kind === 'bad' && line.now ? 'label bad' : 'label', x: left + plot + 6, y: lowest }, `${line.label} ${write(line.now)}`);
     });
   const [ask, flow] = [shown.find(line => line.kind === 'ask'), shown.find(line => line.kind === 'flow')];
-  const lost = ask && flow && between(ask.values, flow.values, index => left + plot * (1 - (ask.values.length - 1 - index) * Math.max(1, Math.min(lines[0].values.length, span) / 450) / span), y);
+  const lost = ask && flow && between(ask.values, flow.values, xIn(ask.values, lines[0].values.length), y);
   const said = shown.map(line => `${line.label} ${write(line.values[line.values.length - 1] ?? null)}`).join(', ');
   return h('figure', { class: 'chart' },
-    h('figcaption', null, h('h3', null, title), h('span', { class: 'note' }, note)),
-    h('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `${title}: ${said}, at most ${write(most)} in 15 minutes` },
+    h('figcaption', null, h('h2', null, title), h('span', { class: 'note' }, note)),
+    h('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `${title}: ${said}, at most ${write(most)} in ${step === 1 ? '15 minutes' : '24 hours'}` },
       marks.map(mark => [h('line', { class: 'grid', x1: left, x2: left + plot, y1: y(mark), y2: y(mark) }), h('text', { class: 'axis end', x: left - 6, y: y(mark) + 4 }, write(mark))]),
       hours.map(at => h('text', { class: 'axis middle', x: xOf(at), y: height - 6 }, clock(at).slice(0, 5))),
-      shown.map(line => {
-        const step = Math.max(1, Math.min(lines[0].values.length, span) / 450);
-        const x = (/** @type {number} */ index) => left + plot * (1 - (line.values.length - 1 - index) * step / span);
+      shown.map((line, index) => {
+        const x = xIn(line.values, lines[index].values.length);
         const way = path(line.values, x, y);
         const first = line.values.findIndex(value => value !== null);
         const area = line.kind !== 'ask' && first >= 0 && !way.slice(1).includes('M') && `${way}L${left + plot} ${y(0)}L${x(first)} ${y(0)}Z`;

@@ -44,6 +44,8 @@ export class Live extends EventTarget {
     this.past = new Map();
     /** The time of the last value of each list. */
     this.pastEnd = 0;
+    /** The same by minute, of the last 24 hours, where it was asked for. @type {{lists: Map<string, (number | null)[]>, end: number, read: number} | null} */
+    this.day = null;
     /** When each loss began and when its last was, by its key. @type {Map<string, {since: number, last: number}>} */
     this.losses = new Map();
     this.heard = 0;
@@ -101,7 +103,7 @@ export class Live extends EventTarget {
   async begin(hello) {
     if (this.hello && this.hello.boot !== hello.boot) {
       // another start of the broker: its counters have nothing to do with those before
-      this.stats = this.before = this.graph = this.rules = this.rulesBefore = null;
+      this.stats = this.before = this.graph = this.rules = this.rulesBefore = this.day = null;
       this.past.clear();
       this.losses.clear();
     }
@@ -119,19 +121,21 @@ export class Live extends EventTarget {
 
   /** @param {any} history tapline.history/1 */
   remember(history) {
-    const end = history.from + (history.count - 1) * history.step;
-    const lists = /** @type {Map<string, (number | null)[]>} */ (new Map());
-    const add = (/** @type {string} */ prefix, /** @type {Record<string, any>} */ counters) => {
-      for (const [name, values] of Object.entries(counters)) lists.set(`${prefix}${name}`, values.slice(-KEPT));
-    };
-    add('totals/', history.totals);
-    for (const kind of ['ports', 'tools', 'groups']) {
-      for (const [name, counters] of Object.entries(history[kind] ?? {})) add(`${kind}/${name}/`, counters);
-    }
-    this.past = lists;
+    this.past = listsOf(history, KEPT);
+    this.pastEnd = history.from + (history.count - 1) * history.step;
     // losses that go on began where the past says so
     this.losses.clear();
-    this.pastEnd = end;
+  }
+
+  /** Reads the last 24 hours, once a minute. */
+  async readDay() {
+    const now = performance.now();
+    if (this.day && now - this.day.read < 60000) return;
+    this.day = { lists: this.day?.lists ?? new Map(), end: this.day?.end ?? 0, read: now };
+    const history = await this.ask('/api/v1/history?span=24h').catch(() => null);
+    if (!history) return;
+    this.day = { lists: listsOf(history, 1440), end: history.from + (history.count - 1) * history.step, read: now };
+    this.changed();
   }
 
   /** @param {Stats} stats */
@@ -236,6 +240,19 @@ export class Live extends EventTarget {
     const response = await fetch(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
     return answered(response);
   }
+}
+
+/** The lists of a history, by `ports/NAME/COUNTER`. @param {any} history @param {number} most */
+function listsOf(history, most) {
+  const lists = /** @type {Map<string, (number | null)[]>} */ (new Map());
+  const add = (/** @type {string} */ prefix, /** @type {Record<string, any>} */ counters) => {
+    for (const [name, values] of Object.entries(counters)) lists.set(`${prefix}${name}`, values.slice(-most));
+  };
+  add('totals/', history.totals);
+  for (const kind of ['ports', 'tools', 'groups']) {
+    for (const [name, counters] of Object.entries(history[kind] ?? {})) add(`${kind}/${name}/`, counters);
+  }
+  return lists;
 }
 
 /** @param {Response} response */

@@ -163,7 +163,7 @@ export function rules(live, most) {
   const find = live.find.trim().toLowerCase();
   const all = Object.keys(now).filter(rule => isPart || !find || rule.includes(find) || (texts[rule] ?? '').toLowerCase().includes(find))
     .sort((a, b) => (rate(b, 'matched') ?? now[b].matched) - (rate(a, 'matched') ?? now[a].matched) || Number(a) - Number(b));
-  const rows = all.slice(0, most).map(rule => ({ key: rule, cells: [link('rules', rule), number(short(rate(rule, 'matched'))), number(short(rate(rule, 'duplicates'))), number(short(rate(rule, 'sampled_out'))), now[rule].on ? 'on' : h('span', { class: 'warn' }, 'off'),
+  const rows = all.slice(0, most).map(rule => ({ key: rule, cells: [[link('rules', rule), h('code', { class: 'less' }, texts[rule] ?? '')], number(short(rate(rule, 'matched'))), number(short(rate(rule, 'duplicates'))), number(short(rate(rule, 'sampled_out'))), now[rule].on ? 'on' : h('span', { class: 'warn' }, 'off'),
     h('code', { class: 'does' }, texts[rule] ?? '')] }));
   const total = isPart ? live.rules?.total ?? live.stats.rules_left_out : Object.keys(live.stats.rules).length;
   const found = isPart ? live.rules?.found : all.length;

@@ -18,12 +18,28 @@ const WIRE_BYTES = 24;
 /** The parts that weights which are proposed are of. */
 const WEIGHT_PARTS = 32;
 
-/** The reasons for which copies are dropped, in words. @type {Record<string, [string, string, (tool: string) => string, string]>} */
+/**
+ * A number of the plan's text, made larger: of `key` in the line that begins with `start`; `other` where it is not said.
+ * @param {Live} live @param {string} start @param {string} key @param {number} factor @param {string} other
+ */
+function larger(live, start, key, factor, other) {
+  const line = (live.plan?.text ?? '').split('\n').find((/** @type {string} */ line) => line.startsWith(`${start} `) && line.includes(` ${key} `)) ?? '';
+  const [, count, unit] = line.match(new RegExp(` ${key} (\\d+)([a-zA-Z]*)`)) ?? [];
+  return count ? `${Number(count) * factor}${unit}` : other;
+}
+
+/** How many times more copies a tool is asked for than it sends, 2 at least. @param {Live} live @param {string} tool */
+function more(live, tool) {
+  const [asked, sent] = ['requested', 'sent'].map(word => live.rate(stats => stats.tools[tool]?.[word]) ?? 0);
+  return sent > 0 ? Math.max(2, Math.ceil(asked / sent)) : 2;
+}
+
+/** The reasons for which copies are dropped, in words. @type {Record<string, [string, string, (tool: string, live: Live) => string, string]>} */
 const REASONS = {
   down: ['The tool is down.', '', () => 'show tools', 'Says since when and why. Copies go on as soon as it is up.'],
   oversize: ['Copies are longer than the tool’s MTU.', '', tool => `tool modify ${tool} oversize slice`, 'Cuts them to the MTU; the bytes that they lose are counted.'],
-  no_buffer: ['No mbuf was free to write the copies into.', 'Copies that are edited or encapsulated need one each.', () => 'set mempool 131072', 'In the pipeline file; it is settled at the start.'],
-  rate_limited: ['More copies come than the tool’s rate allows.', 'The rate is set in the pipeline file.', tool => `tool modify ${tool} rate 1gbit`, 'Raises it. Or send the tool less: filter, sample, slice.'],
+  no_buffer: ['No mbuf was free to write the copies into.', 'Copies that are edited or encapsulated need one each.', (_, live) => `set mempool ${larger(live, 'set', 'mempool', 2, '131072')}`, 'In the pipeline file; it is settled at the start.'],
+  rate_limited: ['More copies come than the tool’s rate allows.', 'The rate is set in the pipeline file.', (tool, live) => `tool modify ${tool} rate ${larger(live, `tool create ${tool}`, 'rate', more(live, tool), '1gbit')}`, 'Raises it. Or send the tool less: filter, sample, slice.'],
   undersize: ['Copies are too short for the tool’s port.', '', () => 'show tools', ''],
   unread: ['Copies have layers that cannot be read to anonymise them.', 'They are dropped rather than sent with addresses in them.', () => 'show rules', 'Says of which rules they are.'],
   internal: ['A stage panicked.', 'It is a fault of Tapline; the events tell more.', () => 'show stats', ''],
@@ -124,14 +140,14 @@ function explain(live, { kind, name, word }) {
   if (kind === 'wire') return says('The port of the other side takes less than comes.', '', 'show wires', 'Says which direction it is.');
   if (kind === 'port') {
     if (word === 'rx_errors') return says('Frames are broken on the wire.', 'The NIC refused them.', 'show ports', 'Look at cable, optics and duplex of this port.');
-    if (word === 'no_mbuf') return says('No mbuf was free.', 'Slow tools hold them, or there are too few.', 'set mempool 131072', 'In the pipeline file; it is settled at the start.');
+    if (word === 'no_mbuf') return says('No mbuf was free.', 'Slow tools hold them, or there are too few.', `set mempool ${larger(live, 'set', 'mempool', 2, '131072')}`, 'In the pipeline file; it is settled at the start.');
     if (word === 'congested') return says('The lcores that work are slower than those that receive.', '', 'show lcores', 'More work lcores: `set lcores`, settled at the start.');
     return missedWhy(live, name);
   }
   if (word === 'congested') return congestedWhy(live, name);
   const [because, why, command, does] = REASONS[word] ?? [word, '', () => 'show stats', ''];
   const reason = word === 'down' && live.stats.tools[name]?.reason;
-  return says(reason ? `The tool is down: ${reason}.` : because, why, command(name), does);
+  return says(reason ? `The tool is down: ${reason}.` : because, why, command(name, live), does);
 }
 
 /** @param {Live} live @param {string} port */
@@ -142,14 +158,14 @@ function missedWhy(live, port) {
     return {
       because: `Missed by the NIC: lcore ${first.lcore} works all the time.`,
       why: `It found something to do in ${percent(first.share)} of its turns.`,
-      command: 'set workers 2',
+      command: `set workers ${busy.length + 1}`,
       does: 'One more than there are, in the pipeline file; it is settled at the start. Or rules that do less.',
     };
   }
   return {
     because: 'Missed by the NIC: a burst was longer than its ring.',
     why: first ? `No lcore works all the time: the busiest in ${percent(first.share)} of its turns.` : '',
-    command: `port config ${port} rxd 4096 interrupt`,
+    command: `port config ${port} rxd ${larger(live, `port attach ${port}`, 'rxd', 2, '4096')} interrupt`,
     does: 'Longer rings. The port stands still for a moment while it is set up again.',
   };
 }
@@ -171,7 +187,7 @@ function congestedWhy(live, tool) {
       return { because, why, command: `group modify ${name} weights ${Object.values(weights).join(',')}`, does: `Gives ${tool} ${percent(share)} of the group, which it can take; the others get the rest.` };
     }
   }
-  return { because, why, command: `tool modify ${tool} queue 16384`, does: 'Helps with short bursts alone. For good: send it less, or let several tools share it as a group.' };
+  return { because, why, command: `tool modify ${tool} queue ${larger(live, `tool create ${tool}`, 'queue', 4, '16384')}`, does: 'Helps with short bursts alone. For good: send it less, or let several tools share it as a group.' };
 }
 
 /**

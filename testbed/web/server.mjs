@@ -83,7 +83,13 @@ export function serve(port = 0, state = 'well', { interval = 1000 } = {}) {
     return { schema: 'tapline.stats/1', broker: 'edge', time: now.time, seq: now.seq, uptime_s: now.uptime_s, total: Object.keys(all).length, found: found.length, rules: Object.fromEntries(found.slice(0, Number(url.searchParams.get('limit') ?? 100))) };
   }
 
-  function history() {
+  function history(span) {
+    if (span === '24h') {
+      const day = history('15m');
+      const hours = list => Array.from({ length: 1440 }, (_, minute) => minute < 300 ? null : list[500 + minute % 400]);
+      const all = counters => Object.fromEntries(Object.entries(counters).map(([name, list]) => [name, Array.isArray(list) ? hours(list) : all(list)]));
+      return { ...day, step: 60, count: 1440, from: stats().time - 1439 * 60, totals: all(day.totals), ports: all(day.ports), tools: all(day.tools), groups: all(day.groups) };
+    }
     const recording = recordings.well;
     const rate = count => (count(recording[6]) - count(recording[0])) / 6;
     const list = (count, seed, factor = () => 1) => Array.from({ length: 900 }, (_, index) => index < 500 ? null : Math.max(0, rate(count) * (1 + 0.12 * Math.sin(index / 37 + seed) + 0.05 * Math.sin(index / 7 + seed * 3)) * factor(index)));
@@ -128,7 +134,7 @@ export function serve(port = 0, state = 'well', { interval = 1000 } = {}) {
     if (path === '/api/v1/plan') return answer(response, { broker: 'edge', ...planned(), text: plan, words: '' });
     if (path === '/api/v1/graph') return answer(response, graph);
     if (path === '/api/v1/events') return answer(response, { schema: 'tapline.events/1', broker: 'edge', seq: 41, events: events() });
-    if (path === '/api/v1/history') return answer(response, history());
+    if (path === '/api/v1/history') return answer(response, history(url.searchParams.get('span')));
     if (path === '/api/v1/reload') return answer(response, receipt());
     if (path === '/api/v1/me') return answer(response, { user: broker.role === 'viewer' ? 'anonymous' : 'anna', role: broker.role, peek: false, via: 'link', is_anonymous: broker.role === 'viewer', expires: null });
     if (path === '/api/v1/stream') {
