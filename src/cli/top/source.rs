@@ -75,10 +75,7 @@ impl Client {
                 Ok(None) => return Err("the broker has ended".to_owned()),
                 Err(error) => return Err(error.to_string()),
             };
-            let news = match self.news(&line, since)? {
-                Some(news) => news,
-                None => continue,
-            };
+            let Some(news) = self.news(&line, since)? else { continue };
             if tell.send(news).is_err() {
                 return Ok(());
             }

@@ -77,6 +77,9 @@ pub(super) struct View {
     pub(super) selected: usize,
 }
 
+/// A word of the account, and its count.
+type Term = (&'static str, fn(&Snapshot) -> u64);
+
 const HELP: &[(&str, &str)] = &[
     ("1 to 7", "pages: overview, ports, tools, groups, rules, lcores, events"),
     ("u", "units: packets, bits, bytes"),
@@ -288,7 +291,7 @@ impl View {
         let rate = |count: &dyn Fn(&Snapshot) -> u64| {
             interval.rate(|snapshot| Some(count(snapshot))).map_or("-".to_owned(), short)
         };
-        let terms: [(&str, fn(&Snapshot) -> u64); 5] = [
+        let terms: [Term; 5] = [
             ("sampled out", |s| s.packets.sampled_out),
             ("duplicate", |s| s.packets.duplicate),
             ("excluded", |s| s.packets.excluded),

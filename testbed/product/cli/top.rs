@@ -218,7 +218,9 @@ fn the_terminal_is_given_back_after_signals_and_panics() {
         tmux.is_restored();
     }
     tmux.keys(&[
-        &format!("clear; RUST_BACKTRACE=0 TAPLINE_FAULT=top.draw@3 {program} top -r well.jsonl; echo status $?"),
+        &format!(
+            "clear; RUST_BACKTRACE=0 TAPLINE_FAULT=top.draw@3 {program} top -r well.jsonl; echo status $?"
+        ),
         "Enter",
     ]);
     let shown = tmux.until("the panic", |shown| shown.contains("status 101"));
