@@ -1,6 +1,7 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
 # make soak       the tests that can go on for longer, for MINUTES (30) each, one after the other
+# make fuzz       the fuzz targets, for MINUTES (30) each, or those that TARGETS names
 # make test-web   the pages for browsers, in Chromium: needs node, npm and Chromium, and says what it skips where they are missing
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
@@ -17,7 +18,7 @@ RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest 
 
 # One after the other, with what they print; nothing ends those that take long.
 RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --profile soak --test soak --test offline --test product,\
-	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1 && cargo test --test product reloads:: -- --nocapture --test-threads 1)
+	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1 && cargo test --test product -- reloads:: explain::runs explain::differ --nocapture --test-threads 1)
 MINUTES ?= 30
 
 # deny.toml, where the program that reads it is: building cargo-deny takes longer than all of the lints.
@@ -27,7 +28,7 @@ CHECK_TREE = $(if $(shell PATH="$(PATH)" command -v cargo-deny),cargo deny --loc
 # Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
 SKIPPED = $(CURDIR)/target/skipped
 
-.PHONY: all demo test soak test-web test-nics bench peers compare lint fmt packages
+.PHONY: all demo test soak fuzz test-web test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -52,6 +53,9 @@ soak: packages
 	@testbed/packages test
 	export TAPLINE_MINUTES=$(MINUTES) TAPLINE_RELOADS=500 && $(RUN_SOAK)
 
+fuzz: packages
+	testbed/fuzz/run $(MINUTES) $(TARGETS)
+
 # SHOTS=FOLDER keeps a picture of each page and state
 test-web:
 	testbed/web/run $(SHOTS)
@@ -72,7 +76,7 @@ peers: packages
 compare: packages
 	$(if $(BASE),,$(error BASE=BINARY has to name another build of tapline))@testbed/packages bench
 	cargo build --release --bin tapline
-	testbed/peers/compare "$(BASE)" $(ROWS)
+	testbed/peers/compare $(if $(CONTROL),--control) "$(BASE)" $(ROWS)
 
 lint: packages
 	cargo fmt --all --check

@@ -31,6 +31,8 @@ enum Command {
     Top(cli::top::Args),
     /// Say what a pipeline file does with each packet of a capture, and why
     Explain(cli::explain::Args),
+    /// Compare two pipeline files: objects, and what becomes of the packets of a capture
+    Diff(cli::diff::Args),
     /// Check an audit log
     Audit(cli::audit::Args),
     /// Select packets of a capture file, with tcpdump's meaning
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Ctl(args) => cli::ctl::run(&args),
         Command::Top(args) => cli::top::run(&args),
         Command::Explain(args) => cli::explain::run(&args),
+        Command::Diff(args) => return ExitCode::from(cli::diff::run(&args)),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),

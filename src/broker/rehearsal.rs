@@ -4,7 +4,7 @@
 //! written: every port has a link, every next hop has answered, and every tool takes what it gets.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Error;
 use super::clocks::Clocks;
@@ -86,6 +86,9 @@ impl Rehearsal {
     /// # Errors
     /// If there is no memory for it.
     pub fn set_up(eal: &Eal, plan: &Arc<Plan>, now_ns: u64) -> Result<Self, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // no two mempools of an EAL have one name; relaxed suffices, for it orders nothing but itself
+        let index = NEXT.fetch_add(1, Ordering::Relaxed);
         vlan::add_tpids(&plan.settings.tpids);
         let links = plan.ports.iter().map(|port| port.replay.is_none().then_some(LinkState::Up)).collect();
         let fits = plan.ports.iter().map(|port| FrameLimits::of(&port.devargs, None, port.mtu)).collect();
@@ -105,7 +108,7 @@ impl Rehearsal {
         let rules = plan.rules.iter().zip(watch.limits());
         let states: Vec<RuleState> =
             rules.map(|(rule, limit)| state_of(plan, rule, limit, Some(&share), &secret)).collect();
-        let mut maker = maker_without_ports(eal, plan, COPIES)?;
+        let mut maker = maker_without_ports(eal, plan, COPIES, index)?;
         if let Some(maker) = &mut maker {
             maker.send_to(watch.next_hops());
         }
@@ -140,7 +143,7 @@ impl Rehearsal {
             worker: Rehearsed::new(worker),
             watch,
             burst: MbufBurst::default(),
-            pool: Mempool::create(eal, "packets", PACKETS, None)?,
+            pool: Mempool::create(eal, &format!("packets-{index}"), PACKETS, None)?,
             has_schedules: plan.rules.iter().any(|rule| rule.schedule.is_some()),
             made_copies: plan.tools.ids().filter(|&tool| plan.makes_copies_for(tool)).count(),
         })

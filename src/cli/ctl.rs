@@ -82,7 +82,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Says a line that names a file, `reload FILE` or `save FILE`, with the file's path from the root on: the broker runs in another folder.
+/// Says a line that names files, `reload FILE`, `reload dry-run -r FILE` or `save FILE`, with their paths from the root on: the broker runs
+/// in another folder.
 /// `None` for all other lines.
 fn from_root(line: &str) -> Option<String> {
     let nothing = tapline_lang::parse_text("", "", &[]);
@@ -92,12 +93,17 @@ fn from_root(line: &str) -> Option<String> {
         return None;
     }
     let mut command = parsed.session.remove(0).value;
-    let (SessionCommand::Reload(Reload { file, .. }) | SessionCommand::Save(file)) = &mut command else {
-        return None;
+    let files = match &mut command {
+        SessionCommand::Reload(Reload { file, capture, .. }) => vec![file, capture],
+        SessionCommand::Save(file) => vec![file],
+        _ => return None,
     };
-    let path = std::path::absolute(file.as_ref()?).ok()?;
-    *file = Some(path.to_str()?.to_owned());
-    Some(command.to_string())
+    let mut is_changed = false;
+    for path in files.into_iter().flatten() {
+        *path = std::path::absolute(&*path).ok()?.to_str()?.to_owned();
+        is_changed = true;
+    }
+    is_changed.then(|| command.to_string())
 }
 
 /// A connection to a broker.
@@ -132,13 +138,16 @@ impl Connection {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        if let Err(error) = self.writer.write_all(format!("{request}\n").as_bytes()) {
-            return Err(self.failed(&error));
+        let written = self.writer.write_all(format!("{request}\n").as_bytes());
+        // one that is turned away is told so, and may find its connection closed before it has asked
+        if let Err(error) = written {
+            let response = self.receive().ok().filter(is_of_no_request);
+            return response.ok_or_else(|| self.failed(&error));
         }
         loop {
             let response = self.receive()?;
             // what was subscribed to may come in between
-            if response["id"] == json!(id) {
+            if response["id"] == json!(id) || is_of_no_request(&response) {
                 return Ok(response);
             }
         }
@@ -149,7 +158,6 @@ impl Connection {
         match lines::next_line(&mut self.reader, MOST_REPLY_BYTES, lines::Excess::Stop) {
             Ok(Some(lines::Line::Whole(line))) => match serde_json::from_slice(&line) {
                 Ok(value) => Ok(value),
-                // a client that is turned away is told so in words
                 Err(_) => {
                     tell(String::from_utf8_lossy(&line));
                     Err(self.failed(&"the broker said what is no reply"))
@@ -287,6 +295,11 @@ impl Connection {
     }
 }
 
+/// Returns whether a response is an error that answers no request.
+fn is_of_no_request(response: &Value) -> bool {
+    response["id"].is_null() && response.get("error").is_some()
+}
+
 fn show_event(event: &Value, is_json: bool) {
     let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
     if is_json {
@@ -412,6 +425,10 @@ mod tests {
         assert_eq!(
             from_root("reload  a.pipe confirm 60s").as_deref(),
             Some(&*format!("reload {} confirm 1m", path("a.pipe")))
+        );
+        assert_eq!(
+            from_root("reload dry-run -r a.pcap").as_deref(),
+            Some(&*format!("reload dry-run -r {}", path("a.pcap")))
         );
         assert_eq!(from_root("save \"a b\"").as_deref(), Some(&*format!("save \"{}\"", path("a b"))));
         assert_eq!(from_root("reload /etc/a.pipe").as_deref(), Some("reload /etc/a.pipe"));

@@ -66,7 +66,7 @@ pub struct Args {
 }
 
 /// Reads `N` or `A-B`.
-fn range(text: &str) -> Result<(u64, u64), String> {
+pub(super) fn range(text: &str) -> Result<(u64, u64), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if 1 <= first && first <= last => Ok((first, last)),
@@ -89,7 +89,7 @@ fn outcome(text: &str) -> Result<Outcome, String> {
 }
 
 /// The reason why there are no answers, with the status that says so.
-struct Failure(Status, String);
+pub(super) struct Failure(pub Status, pub String);
 
 impl From<CaptureError> for Failure {
     fn from(error: CaptureError) -> Self {
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Status {
 }
 
 /// The same for the same text at any time: what the plan would draw at random is fixed.
-fn surroundings() -> Surroundings {
+pub(super) fn surroundings() -> Surroundings {
     Surroundings { random: Random::known(*b"tapline explain: an example key."), ..Surroundings::system() }
 }
 
@@ -128,6 +128,12 @@ fn explain(args: &Args, signals: &Signals) -> Result<(), Failure> {
         load_in(&args.source, signals, surroundings).map_err(|status| Failure(status, String::new()))?;
     let question = question(args, &plan)?;
     let mut capture = Capture::open(&args.input, &plan, args.from.as_deref())?;
+    for port in plan.ports.iter().filter(|port| port.is_stopped && port.uses.is_taken_from) {
+        tell_line(format_args!(
+            "note: port {} is stopped, and receives nothing until `port start {}`; packets are judged as if it was started",
+            port.name, port.name
+        ));
+    }
     let mut out = Out {
         args,
         written: args.write.as_ref().map(|path| Written::create(path, args, &plan)).transpose()?,
@@ -139,7 +145,7 @@ fn explain(args: &Args, signals: &Signals) -> Result<(), Failure> {
     let mut explainer: Option<Explainer> = None;
     let mut result = Ok(());
     loop {
-        let batch = match capture.next_batch(&plan) {
+        let batch = match capture.next_batch() {
             Ok(Some(batch)) => batch,
             Ok(None) => break,
             // what came before is answered

@@ -9,6 +9,8 @@ pub mod audit;
 pub mod check;
 /// `tapline ctl`.
 pub mod ctl;
+/// `tapline diff`.
+pub mod diff;
 /// Lines that are typed at a terminal.
 mod editor;
 /// `tapline explain`.
@@ -97,6 +99,18 @@ fn load_in(
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let read = move |surroundings: &Surroundings| lang::load(&path, &sets, &*surroundings.files);
+    plan_of(read, Vec::new(), signals, || (), surroundings)
+}
+
+/// As [`load_in`], of a text that is called `name`.
+fn load_text_in(
+    name: &str,
+    text: String,
+    signals: &Signals,
+    surroundings: fn() -> Surroundings,
+) -> Result<(Parsed, Plan), Status> {
+    let name = name.to_owned();
+    let read = move |_: &Surroundings| lang::parse_text(&name, &text, &[]);
     plan_of(read, Vec::new(), signals, || (), surroundings)
 }
 

@@ -36,6 +36,7 @@ use tapline_dpdk::clock;
 use tapline_kernel::process;
 use tapline_lang as lang;
 use tapline_lang::ast::session::Reload;
+use tapline_lang::diagnostic::Diagnostics;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -161,10 +162,13 @@ impl Input {
         bell: &Bell,
         service: &mut Service,
     ) -> Result<Self, Status> {
-        let (parsed, plan) = match memory.confirmed() {
+        let (mut parsed, plan) = match memory.confirmed() {
             Some(version) => load_text(version, args.outputs(), signals, || service.plans())?,
             None => load(&args.source, args.outputs(), signals, || service.plans())?,
         };
+        // the same text from the start on as after a change; what was wrong has been told
+        parsed.diagnostics = Diagnostics::default();
+        plan::compact(&mut parsed, &plan);
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
         let socket = args.control.as_deref().map(|path| listen(path, bell.clone())).transpose()?;
         let mut prompt = args.interactive.then(|| Prompt::new(bell.clone())).transpose().map_err(|error| {
@@ -450,7 +454,10 @@ impl Run<'_> {
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();
         }
-        let Outcome { last, alarms, is_well } = self.session.end(end);
+        let Outcome { replies, last, alarms, is_well } = self.session.end(end);
+        for (ticket, reply) in &replies {
+            self.server.iter_mut().for_each(|server| server.answer(*ticket, reply));
+        }
         self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
         if self.args.profile {

@@ -196,7 +196,7 @@ fn plan_of(
     };
     let warnings = Reply { error: None, ..refused(&parsed, "") };
     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
-    plan::compact(&mut parsed);
+    plan::compact(&mut parsed, &plan);
     let text = lang::text(&parsed.file);
     Ok(Planned { parsed, plan, text, warnings, interrupts: Vec::new() })
 }
@@ -215,6 +215,14 @@ pub(super) fn no_thread(error: std::io::Error) -> Reply {
 
 pub(super) fn given_up() -> Reply {
     Reply::error(ErrorKind::Cancelled, format!("the change was given up; {UNCHANGED}"))
+}
+
+/// Answers that the broker ends before a change took effect.
+pub(super) fn ended() -> Reply {
+    Reply::error(
+        ErrorKind::Cancelled,
+        format!("error: the broker ends, and the change was given up; {UNCHANGED}"),
+    )
 }
 
 /// Answers that the thread of a plan panicked.
@@ -433,11 +441,6 @@ impl Planning {
     /// Returns whether nothing has changed yet: it may be given up.
     pub fn is_planned(&self) -> bool {
         matches!(self.stage, Stage::Plans(_) | Stage::Made(_))
-    }
-
-    /// Gives it up.
-    pub fn give_up(self) -> Reply {
-        given_up()
     }
 
     /// Looks how far it is, and gives the workers a plan that is ready.

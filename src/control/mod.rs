@@ -14,6 +14,8 @@ pub mod audit;
 pub mod bell;
 /// Commands typed later -> a plan after the running one.
 pub mod change;
+/// Packets of a capture by two plans.
+mod compare;
 /// This is what may stand at the end of a line.
 pub mod complete;
 /// Commands before `start`.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::archive::{Archive, Promise, Record, Writing};
 use super::change::{Taken, ms};
+use super::compare::Compared;
 use super::history::{History, Source, Version};
 use super::receipt::{By, Confirm, Lost, Outcome, Receipt, SCHEMA, time};
 use tapline_api::access::Principal;
@@ -328,6 +329,24 @@ pub fn remarked(mut reply: Reply, line: &str) -> Reply {
     if let Some(Value::Object(mut fields)) = value {
         let known = fields.get("remarks").and_then(Value::as_str).unwrap_or_default();
         fields.insert("remarks".to_owned(), json!(format!("{known}{line}")));
+        reply.value = Some(Value::Object(fields).to_string());
+    }
+    reply
+}
+
+/// Adds to the answer to a dry run what becomes of the packets of a capture: `diff` in the object for programs, lines in the text.
+pub(super) fn with_comparison(mut reply: Reply, compared: Result<Compared, String>) -> Reply {
+    let Compared { value, text } = match compared {
+        Ok(compared) => compared,
+        Err(why) => return reply.and(Reply::failed(format!("error: packets were not compared: {why}\n"))),
+    };
+    let lines: String = text.lines().map(|line| format!("  {line}\n")).collect();
+    reply.result += &lines;
+    let receipt = reply.value.as_ref().and_then(|value| serde_json::from_str(value).ok());
+    if let Some(Value::Object(mut fields)) = receipt {
+        let known = fields.get("text").and_then(Value::as_str).unwrap_or_default();
+        fields.insert("text".to_owned(), json!(format!("{known}{lines}")));
+        fields.insert("diff".to_owned(), value);
         reply.value = Some(Value::Object(fields).to_string());
     }
     reply

@@ -35,7 +35,7 @@ pub fn answer(answer: &Answer) -> Value {
 }
 
 /// Says a time in ns since the Unix epoch in seconds, exactly.
-fn nanoseconds(time_ns: u64) -> String {
+pub(super) fn nanoseconds(time_ns: u64) -> String {
     format!("{}.{:09}", time_ns / 1_000_000_000, time_ns % 1_000_000_000)
 }
 

@@ -7,8 +7,12 @@
 pub mod answer;
 /// Reads packets, each with the port that it came by.
 pub mod capture;
+/// Compares what two plans do with the packets of a capture.
+pub mod compare;
 /// Takes filters apart.
 pub mod expression;
+/// The fate of a packet, without reasons.
+pub mod fate;
 /// The fields of packets.
 pub mod fields;
 /// Answers for programs.
@@ -33,7 +37,7 @@ use self::notes::Notes;
 use self::reason::Conditions;
 use self::steps::Shown;
 use self::summary::Summary;
-use self::tell::{Expected, State, Teller, chosen, finish, leave};
+use self::tell::{Expected, State, Teller, chosen, fill, finish, leave};
 use crate::broker::Error;
 use crate::broker::rehearsal::Rehearsal;
 use crate::plan::Plan;
@@ -128,9 +132,7 @@ impl Explainer {
         question: &Question,
         mut give: impl FnMut(Answer),
     ) {
-        let mut stamps = Stamps::default();
-        stamps.ns.iter_mut().zip(packets).for_each(|(ns, packet)| *ns = packet.time_ns);
-        let frames: ArrayVec<Frame<'_>, MAX_BURST> = packets.iter().map(|packet| packet.frame).collect();
+        let (frames, stamps) = frames_of(packets);
         let Self { plan, origins, rehearsal, conditions, shown, notes, layers, summary } = self;
         notes.clear();
         rehearsal.keep_time(stamps.ns[0]);
@@ -146,10 +148,19 @@ impl Explainer {
                     Teller { plan, origins, conditions, shown, notes, layers, state, port, packets };
                 decided.view_frames(|seen| (answers, expected) = teller.tell(seen, outer, wanted));
             }
-            leave(decided, plan, summary, &mut expected, packets);
+            leave(decided, plan, summary, packets, |egress, reason, leaving| {
+                fill(&mut expected, egress, reason, leaving);
+            });
             finish(answers, expected, question, &mut give);
         });
     }
+}
+
+/// Gives the frames of packets, and their times.
+fn frames_of<'a>(packets: &[Packet<'a>]) -> (ArrayVec<Frame<'a>, MAX_BURST>, Stamps) {
+    let mut stamps = Stamps::default();
+    stamps.ns.iter_mut().zip(packets).for_each(|(ns, packet)| *ns = packet.time_ns);
+    (packets.iter().map(|packet| packet.frame).collect(), stamps)
 }
 
 /// Returns whether a packet is of the rule, the tool and the disposition that are asked for, as far as the notes say.

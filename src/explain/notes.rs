@@ -71,6 +71,14 @@ impl Notes {
         self.steps.last_mut().expect("one was pushed")
     }
 
+    /// Gives the reason why a copy ended before egress, if it did.
+    pub fn dropped(&self, tool: ToolId, packet: usize) -> Option<&'static str> {
+        let dropped = self.dropped.iter().find(|(of, _, copies)| *of == tool && copies.contains(packet));
+        let unmade = || self.unmade.iter().any(|(of, copies)| *of == tool && copies.contains(packet));
+        let reason = dropped.map(|(_, reason, _)| *reason);
+        reason.or_else(|| unmade().then_some(DropReason::Oversize)).map(DropReason::word)
+    }
+
     /// Gives the disposition of a packet.
     pub fn disposition(&self, packet: usize) -> Disposition {
         let settled = self.settled.iter().find(|(_, packets)| packets.contains(packet));

@@ -21,7 +21,7 @@ use tapline_datapath::receive::decap::{OuterId, recognise};
 use tapline_datapath::route::balance::Slot;
 use tapline_datapath::route::sample::{Draw, SampleSpec};
 use tapline_datapath::work_plan::{Step, Target, Verdict};
-use tapline_datapath::worker::rehearsed::Decided;
+use tapline_datapath::worker::rehearsed::{Decided, Leaving};
 use tapline_packet::burst::{Column, Known, Selection};
 use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
@@ -53,8 +53,16 @@ impl State {
 pub(super) struct Chosen {
     /// `None`: the group's bucket has no member.
     pub tool: Option<ToolId>,
-    place: usize,
-    placed: Option<Placed>,
+    pub place: usize,
+    pub placed: Option<Placed>,
+}
+
+impl Chosen {
+    /// Gives the reason why there is no copy where the group's bucket has no member.
+    pub(super) fn reason_without_tool(&self) -> Option<&'static str> {
+        let is_discarded = self.placed.is_some_and(|placed| placed.slot == Slot::DISCARD);
+        self.tool.is_none().then(|| if is_discarded { DISCARDED } else { DropReason::Down.word() })
+    }
 }
 
 /// Gives the copies that rules ask for, of one packet, in their order.
@@ -243,8 +251,7 @@ impl Teller<'_> {
             let rule = Some(plan.rules[step.rule].priority);
             let mut part = CopyPart { rule, group, ..CopyPart::to(String::new()) };
             let Some(tool) = chosen.tool else {
-                let is_discarded = chosen.placed.is_some_and(|placed| placed.slot == Slot::DISCARD);
-                part.reason = Some(if is_discarded { DISCARDED } else { DropReason::Down.word() });
+                part.reason = chosen.reason_without_tool();
                 return Expected {
                     packet: index,
                     tool: None,
@@ -254,7 +261,7 @@ impl Teller<'_> {
                 };
             };
             part.tool = plan.tools[tool].name.clone();
-            part.reason = self.dropped(tool, index);
+            part.reason = self.notes.dropped(tool, index);
             let is_edited = plan.makes_copies_for(tool);
             let (shown, drafted) = match is_edited {
                 true => self.shown.edits(&plan, frame, &facts, (edits, tool)),
@@ -306,15 +313,6 @@ impl Teller<'_> {
             up: up.map(|&tool| self.plan.tools[tool].name.clone()).collect(),
         }
     }
-
-    /// Gives the reason why a copy ended before egress, if it did.
-    fn dropped(&self, tool: ToolId, index: usize) -> Option<&'static str> {
-        let dropped =
-            self.notes.dropped.iter().find(|(of, _, copies)| *of == tool && copies.contains(index));
-        let unmade = || self.notes.unmade.iter().any(|(of, copies)| *of == tool && copies.contains(index));
-        let reason = dropped.map(|(_, reason, _)| *reason);
-        reason.or_else(|| unmade().then_some(DropReason::Oversize)).map(DropReason::word)
-    }
 }
 
 /// The packets that a step takes away from those behind it.
@@ -326,7 +324,7 @@ pub(super) fn closes(step: &Step, note: &StepNote) -> Selection {
     }
 }
 
-fn result_of(note: &StepNote, rule: &RulePlan, index: usize) -> RuleResult {
+pub(super) fn result_of(note: &StepNote, rule: &RulePlan, index: usize) -> RuleResult {
     let drops = rule.dedup.as_ref().is_some_and(|dedup| dedup.action == DedupAction::Drop);
     let is_passed_over = |sampling: &Sampling| (sampling.offered - sampling.sampled).contains(index);
     if note.kept.contains(index) {
@@ -398,37 +396,47 @@ fn sample_of(sampling: &Sampling, spec: &SampleSpec, random_seed: u64, index: us
     })
 }
 
-/// Lets the copies leave: they are counted, and the expected ones get their bytes.
+/// Lets the copies leave: they are counted, and `see` is shown each, with the reason why its port does not take it.
 pub(super) fn leave(
     decided: Decided<'_>,
     plan: &Plan,
     summary: &mut Summary,
-    expected: &mut [Expected],
     packets: &[Packet<'_>],
+    mut see: impl FnMut(Egress, Option<DropReason>, Leaving<'_>),
 ) {
     let egresses: Vec<Egress> = plan.egresses().all().map(|(_, egress)| egress).collect();
-    decided.leave(|mut leaving| {
+    decided.leave(|leaving| {
         let reason = leaving.is_misfit.then(|| match leaving.len() {
             len if (len as usize) < ethernet::HEADER_LEN => DropReason::Undersize,
             _ => DropReason::Oversize,
         });
         let egress = egresses[leaving.egress.0];
         summary.count(egress, reason, u64::from(leaving.len()), packets[leaving.packet].number);
-        let is_it = |expected: &&mut Expected| {
-            let is_same = match egress {
-                Egress::Tool(tool) => expected.tool == Some(tool),
-                Egress::Wire(..) => expected.part.is_original,
-            };
-            is_same && expected.packet == leaving.packet
-        };
-        let Some(Expected { part, drafted, around, .. }) = expected.iter_mut().find(is_it) else { return };
-        part.reason = reason.map(DropReason::word);
-        part.wire_len = leaving.wire_len;
-        part.bytes = leaving.view(<[u8]>::to_vec);
-        part.length = part.bytes.len();
-        part.overhead = part.bytes.len() as i64 - drafted.len() as i64;
-        part.steps.extend(change(around, drafted, &part.bytes));
+        see(egress, reason, leaving);
     });
+}
+
+/// Gives the expected copies their bytes as they leave.
+pub(super) fn fill(
+    expected: &mut [Expected],
+    egress: Egress,
+    reason: Option<DropReason>,
+    mut leaving: Leaving<'_>,
+) {
+    let is_it = |expected: &&mut Expected| {
+        let is_same = match egress {
+            Egress::Tool(tool) => expected.tool == Some(tool),
+            Egress::Wire(..) => expected.part.is_original,
+        };
+        is_same && expected.packet == leaving.packet
+    };
+    let Some(Expected { part, drafted, around, .. }) = expected.iter_mut().find(is_it) else { return };
+    part.reason = reason.map(DropReason::word);
+    part.wire_len = leaving.wire_len;
+    part.bytes = leaving.view(<[u8]>::to_vec);
+    part.length = part.bytes.len();
+    part.overhead = part.bytes.len() as i64 - drafted.len() as i64;
+    part.steps.extend(change(around, drafted, &part.bytes));
 }
 
 /// Puts copies to their packets, and gives the answers that fit the question.

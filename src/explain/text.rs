@@ -53,7 +53,7 @@ fn line(out: &mut String, head: &str, text: &str) {
 }
 
 /// A time in ns since the Unix epoch in UTC, to the nanosecond.
-fn time(time_ns: u64) -> String {
+pub(super) fn time(time_ns: u64) -> String {
     let time = i64::try_from(time_ns).ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns.into()).ok());
     time.map_or_else(|| time_ns.to_string(), |time| format!("{time:.9}"))
 }

@@ -56,7 +56,7 @@ impl Progress {
 
     /// # Errors
     /// If nobody waits any more.
-    pub(super) fn go_on(&self) -> Result<(), GivenUp> {
+    pub fn go_on(&self) -> Result<(), GivenUp> {
         if self.0.given_up.load(Ordering::Relaxed) { Err(GivenUp) } else { Ok(()) }
     }
 

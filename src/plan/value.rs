@@ -590,6 +590,14 @@ impl Plan {
         Arc::get_mut(&mut self.work).expect("a plan that is being made has its work alone")
     }
 
+    /// Gives the same plan without samplers: rules keep all that they would sample. Nobody else may have the plan's work yet.
+    pub fn without_samplers(mut self) -> Self {
+        self.rules.iter_mut().for_each(|rule| rule.sample = None);
+        let inputs = self.work_mut().inputs.iter_mut();
+        inputs.flat_map(|input| &mut input.steps).for_each(|step| step.is_sampled = false);
+        self
+    }
+
     /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
     pub fn flows_of_a_table(&self, workers: usize) -> usize {
         let rules = self

@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -165,13 +167,43 @@ def testpmd(devices, mode="io"):
 
 
 @contextlib.contextmanager
-def tapline(pipeline, binary=f"{TARGET}/release/tapline", warm_up=1):
-    """Packets that Tapline receives, and copies that it sends. Its account has to balance in the end."""
+def subscriber(path, patience=10):
+    """A client of the control socket, which is there within so many seconds: it reads statistics, one line a second."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": "subscribe", "params": {"to": "stats", "interval": 1}}
+    with socket.socket(socket.AF_UNIX) as client:
+        for _ in range(100 * patience):
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                client.connect(path)
+                break
+            time.sleep(0.01)
+        else:
+            raise RuntimeError(f"no broker listens at {path}")
+        client.sendall(json.dumps(request).encode() + b"\n")
+        lines = []
+
+        def read():
+            with contextlib.suppress(OSError), client.makefile() as stream:
+                lines.extend(line for line in stream if '"stats"' in line)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        yield lines
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+        reader.join()
+
+
+@contextlib.contextmanager
+def tapline(pipeline, binary=f"{TARGET}/release/tapline", warm_up=1, is_watched=False):
+    """Packets that Tapline receives, and copies that it sends. Its account has to balance in the end. It may be watched by its socket."""
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/bench.pipe", "w") as file:
             file.write(f"set lcores {WORKER}\n{pipeline}start\n")
         command = [binary, "run", "bench.pipe", "--stats", "stats.json", "--interval", "50ms"]
-        with open(f"{folder}/log", "w+") as log, running(command, cwd=folder, stderr=log) as process:
+        if is_watched:
+            command += ["--control", "control.sock"]
+        watched = subscriber(f"{folder}/control.sock") if is_watched else contextlib.nullcontext([None])
+        with open(f"{folder}/log", "w+") as log, running(command, cwd=folder, stderr=log) as process, watched as seen:
             path = f"{folder}/stats.json"
 
             def failure(what):
@@ -209,6 +241,8 @@ def tapline(pipeline, binary=f"{TARGET}/release/tapline", warm_up=1):
             process.wait(30)
             if process.returncode:
                 raise failure("failed")
+            if not seen:
+                raise failure("sent its subscriber nothing")
 
 
 def profile(turns, path):

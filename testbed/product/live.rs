@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use tapline_harness::client::Client;
 use tapline_harness::judges::{assert_same, number};
 use tapline_harness::lab::{Account, EAL, Lab};
 use tapline_harness::pcap_files::packets;
 
 use crate::changes::{CHANGED, LCORES, Prompt, datagrams};
+use crate::reloads::held;
 
 /// The number of a datagram, and its flow.
 fn number_and_flow(bytes: &[u8]) -> (u32, u8) {
@@ -382,7 +384,11 @@ fn ports_are_set_up_otherwise(head: &str) {
     steady.change("port config null promiscuous off\n");
     steady.prompt.say("show config");
     let account = steady.end_when_all_came();
-    assert!(account.stdout.contains("\nport config null rxd 256\n"), "{}", account.stdout);
+    assert!(
+        account.stdout.contains("\nport attach null net_null0 rxd 256 promiscuous off\n"),
+        "{}",
+        account.stdout
+    );
     assert!(!account.stdout.contains("interrupt"), "{}", account.stdout);
     let of_x = |what: &str| account.number(&format!("tools/x/{what}"));
     assert_eq!(of_x("requested"), 100_000);
@@ -602,11 +608,6 @@ fn a_device_that_cannot_be_taken_out_of_dpdk_is_listed_and_not_attached_again() 
 const PLACES: [&str; 6] =
     ["start.attach", "start.info", "start.mempool", "start.port", "start.capture", "start.writer"];
 
-/// Files that a process has open.
-fn open_files(process: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count)
-}
-
 /// Each place at which the preparation of a change can fail is made to fail, each time that it is passed: the plan goes on as it was,
 /// nothing is left open or on the disk, and the same change is taken up afterwards.
 #[test]
@@ -629,7 +630,7 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
             let mut prompt = Prompt::open_with(
                 &lab,
                 &pipeline,
-                &["--eal", &EAL.replace("-m 256", "-m 768")],
+                &["--eal", &EAL.replace("-m 256", "-m 768"), "--control", "control.sock"],
                 |command| {
                     command.env("TAPLINE_FAULT", format!("{place}@{pass}"));
                 },
@@ -639,14 +640,15 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
                 continue;
             }
             prompt.wait_for_packets();
-            let process = prompt.started.child.id();
-            let before = open_files(process);
+            let mut client = Client::of(&lab.path("control.sock"));
+            let before = (client.plan().to_string(), held(&prompt.started)[1..].to_vec());
             prompt.say("include change.pipe");
             let is_refused = prompt.hears_one_of("the plan stays as it is", CHANGED);
             println!("{place}@{pass}: {}", if is_refused { "refused" } else { "not passed" });
             if is_refused {
                 refused += 1;
-                assert_eq!(open_files(process), before, "{place}@{pass}: {}", lab.printed("stderr"));
+                let after = (client.plan().to_string(), held(&prompt.started)[1..].to_vec());
+                assert_eq!(after, before, "{place}@{pass}: {}", lab.printed("stderr"));
                 assert!(!lab.path("f.pcapng").exists() && !lab.path("g.pcapng").exists(), "{place}@{pass}");
                 let stats = lab.until("the plan", |stats| number(stats, "packets/received") > 0);
                 assert_eq!(stats["ports"].as_object().expect("ports").len(), 1, "{place}@{pass}");

@@ -27,6 +27,8 @@ mod null;
 mod pcap;
 /// The files in `pipelines/` and the README's example.
 mod pipelines;
+/// Each kind of change that cannot be taken up.
+mod prepare;
 /// Whole files, drawn at random, that take each other's place while packets flow.
 mod reloads;
 /// Every place where a start can fail.

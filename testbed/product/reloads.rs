@@ -5,18 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use tapline_harness::client::Client;
 use tapline_harness::judges::{assert_same, number};
 use tapline_harness::lab::{EAL, Lab, Started};
 use tapline_harness::pcap_files::packets;
 use tapline_harness::spans::number_of;
 
 use crate::changes::{LCORES, datagrams};
-use crate::cli::connected;
 use crate::live::assert_kept;
 
 /// A sequence of numbers that is the same for the same seed.
@@ -37,58 +34,29 @@ impl Draw {
     }
 }
 
-/// A connection to a running broker.
-struct Client(BufReader<UnixStream>);
-
-impl Client {
-    fn of(lab: &Lab) -> Self {
-        let stream = connected(lab);
-        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a socket");
-        Self(BufReader::new(stream))
+/// Has a file take the place of the plan in force. Returns the receipt; `None` where it was refused for want of mbufs, which a port
+/// that came with shorter queues may be short of: the plan is what it was.
+fn reload(client: &mut Client, lab: &Lab, text: &str) -> Option<Value> {
+    lab.write("next.pipe", text);
+    let before = client.plan();
+    let mut answer = client.run("reload next.pipe interrupt");
+    let error = answer["error"]["message"].as_str().unwrap_or_default();
+    if error.contains("its mempool has room for") {
+        assert_eq!(client.plan(), before, "{error}");
+        return None;
     }
+    assert!(answer["result"].is_object(), "{answer}\n{text}");
+    Some(answer["result"].take())
+}
 
-    fn answer(&mut self, method: &str, params: &Value) -> Value {
-        let request = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
-        writeln!(self.0.get_mut(), "{request}").expect("a broker that reads");
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("an answer");
-        serde_json::from_str(&line).expect("JSON")
-    }
-
-    fn call(&mut self, method: &str, params: &Value) -> Value {
-        let mut answer = self.answer(method, params);
-        assert!(answer["result"].is_object(), "{method} {params}: {answer}");
-        answer["result"].take()
-    }
-
-    /// Has a file take the place of the plan in force. Returns the receipt; `None` where it was refused for want of mbufs, which a port
-    /// that came with shorter queues may be short of: the plan is what it was.
-    fn reload(&mut self, lab: &Lab, text: &str) -> Option<Value> {
-        lab.write("next.pipe", text);
-        let before = self.plan();
-        let mut answer = self.answer("run", &json!({ "line": "reload next.pipe interrupt" }));
-        let error = answer["error"]["message"].as_str().unwrap_or_default();
-        if error.contains("its mempool has room for") {
-            assert_eq!(self.plan(), before, "{error}");
-            return None;
-        }
-        assert!(answer["result"].is_object(), "{answer}\n{text}");
-        Some(answer["result"].take())
-    }
-
-    fn plan(&mut self) -> Value {
-        self.call("get", &json!({ "what": "plan" }))
-    }
-
-    fn names(&mut self, what: &str) -> Vec<String> {
-        let objects = self.call("get", &json!({ "what": what }));
-        let objects = objects.get(what).unwrap_or(&objects).as_object().expect("objects").clone();
-        objects.keys().cloned().collect()
-    }
+fn names(client: &mut Client, what: &str) -> Vec<String> {
+    let objects = client.call("get", &json!({ "what": what }));
+    let objects = objects.get(what).unwrap_or(&objects).as_object().expect("objects").clone();
+    objects.keys().cloned().collect()
 }
 
 /// Memory in kB, threads and open files of a process: what must not grow.
-fn held(process: &Started) -> [usize; 3] {
+pub(crate) fn held(process: &Started) -> [usize; 3] {
     let id = process.child.id();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
     let of = |name: &str| {
@@ -222,12 +190,12 @@ fn random_reloads(what: &str, head: &str) {
     let flags = ["--eal", &eal, "--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
     let started = lab.start(&mut lab.tapline(&[&["run", "test.pipe"], flags.as_slice()].concat()));
     lab.until("packets", |line| number(line, "packets/received") > 0);
-    let mut client = Client::of(&lab);
+    let mut client = Client::of(&lab.path("control.sock"));
     let mut draw = Draw(seed);
     let (mut receipts, mut held_before, base) = (Vec::new(), None, client.plan()["sha256"].clone());
     for index in 0..count {
         let text = drawn(&mut draw, head, loops);
-        let Some(receipt) = client.reload(&lab, &text) else { continue };
+        let Some(receipt) = reload(&mut client, &lab, &text) else { continue };
         assert_nothing_lost(&receipt, &text);
         // what is there is what the file says
         for (what, word) in
@@ -236,7 +204,7 @@ fn random_reloads(what: &str, head: &str) {
             let mut said: Vec<&str> =
                 text.lines().filter_map(|line| line.strip_prefix(word)?.split(' ').next()).collect();
             said.sort_unstable();
-            let mut there = client.names(what);
+            let mut there = names(&mut client, what);
             there.sort_unstable();
             assert_eq!(there, said, "{text}");
         }
@@ -252,12 +220,12 @@ fn random_reloads(what: &str, head: &str) {
         }
         receipts.push(receipt);
         if held_before.is_none() && index >= count / 4 {
-            receipts.extend(client.reload(&lab, &first));
+            receipts.extend(reload(&mut client, &lab, &first));
             held_before = Some(held(&started));
         }
     }
     // back to the plan of the start, with all that it had and nothing more
-    receipts.extend(client.reload(&lab, &first));
+    receipts.extend(reload(&mut client, &lab, &first));
     assert_eq!(client.plan()["sha256"], base);
     let (before, after) = (held_before.expect("a quarter was passed"), held(&started));
     println!("{what}: kB, threads, files {before:?} after a quarter of all, {after:?} after all");
@@ -368,20 +336,16 @@ fn a_sequence_of_changes_ends_where_a_fresh_start_begins() {
         };
         lab.write("test.pipe", drawn(&mut draw, head, 1) + SPARE_FOR_WIRES);
         let started = start("test.pipe");
-        let mut client = Client::of(&lab);
+        let mut client = Client::of(&lab.path("control.sock"));
         let mut done = 0;
         for step in 0..30 {
             if step % 5 == 4 {
-                client.reload(&lab, &drawn(&mut draw, head, 1));
+                reload(&mut client, &lab, &drawn(&mut draw, head, 1));
                 continue;
             }
             // some are refused, as `rule destroy 70` where there is none
-            let params = json!({ "line": draw.one(&lines) });
-            let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "run", "params": params });
-            writeln!(client.0.get_mut(), "{request}").expect("a broker that reads");
-            let mut line = String::new();
-            client.0.read_line(&mut line).expect("an answer");
-            done += usize::from(line.contains("\"result\""));
+            let answer = client.run(draw.one(&lines));
+            done += usize::from(answer["result"].is_object());
         }
         assert!(done > 8, "{done}");
         std::fs::create_dir(lab.path("lived")).expect("a folder");
@@ -395,7 +359,7 @@ fn a_sequence_of_changes_ends_where_a_fresh_start_begins() {
         lab.write("fresh.pipe", text.replace("lived/", "fresh/"));
         std::fs::remove_file(lab.path("stats.json")).expect("statistics");
         let started = start("fresh.pipe");
-        let mut client = Client::of(&lab);
+        let mut client = Client::of(&lab.path("control.sock"));
         assert_eq!(
             client.plan()["text"].as_str().map(|text| text.replace("fresh/", "lived/")).as_deref(),
             Some(text)

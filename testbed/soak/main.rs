@@ -1,5 +1,7 @@
 //! What can go on for as long as it is let: by default some seconds each, with `make soak` MINUTES each.
 
+/// Captures that are longer than memory, explained and compared.
+mod explain;
 /// Whole workers, and mutated captures through random plans.
 mod fuzz;
 /// Full speed with rules changed, tools drained and links set down and up.

@@ -118,9 +118,9 @@ words! {
         NeedsRestart = "needs_restart",
         /// Another change waits to be confirmed.
         ConfirmPending = "confirm_pending",
-        /// The caller has too many requests on their way, or the broker too many callers.
+        /// Another token is being written, or too many programs are connected.
         Busy = "busy",
-        /// It was taken back.
+        /// It was given up before it took effect: somebody took it back, or the broker ends.
         Cancelled = "cancelled",
     }
 

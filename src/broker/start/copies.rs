@@ -108,7 +108,7 @@ pub(in crate::broker) fn makers(
 }
 
 /// The means of a worker whose tools' ports are not there: `mbufs` for copies to ports, and as many for those to captures. `None` where the
-/// plan makes no copies.
+/// plan makes no copies. `index` tells their mempools from those of others.
 ///
 /// # Errors
 /// If there is no memory for them.
@@ -116,6 +116,7 @@ pub(in crate::broker) fn maker_without_ports(
     eal: &Eal,
     plan: &Plan,
     mbufs: u32,
+    index: u32,
 ) -> Result<Option<Maker>, Error> {
     let makes = |is_capture: bool| {
         let is_to = |tool: &ToolPlan| (tool.output == Output::Capture) == is_capture;
@@ -125,7 +126,8 @@ pub(in crate::broker) fn maker_without_ports(
         return Ok(None);
     }
     let pool = |name: &str, is_capture: bool| -> Result<Option<CopyPool>, Error> {
-        let pool = makes(is_capture).then(|| Mempool::create(eal, name, mbufs, None)).transpose()?;
+        let name = format!("{name}-{index}");
+        let pool = makes(is_capture).then(|| Mempool::create(eal, &name, mbufs, None)).transpose()?;
         Ok(pool.map(CopyPool::new))
     };
     let pools = CopyPools { ports: pool("copies", false)?, captures: pool("captured-copies", true)? };

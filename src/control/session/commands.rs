@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::{Answer, Session};
+use super::{Answer, Session, Ticket};
 use crate::control::change::{Order, What, forbidden, is_recorded, no_thread};
+use crate::control::compare::Comparing;
 use crate::control::files::{self, Save};
 use crate::control::history::lines_that_differ;
-use crate::control::reload::{Cause, Origin};
+use crate::control::reload::{Cause, Origin, with_comparison};
 use crate::control::work::Work;
 use crate::plan::surroundings::System;
 use crate::report::log::rfc3339;
@@ -105,6 +106,11 @@ impl Session {
             return Answer::Now(Reply::refused(text));
         }
         let is_dry_run = is_dry_run || reload.is_dry_run;
+        if reload.capture.is_some() && !is_dry_run {
+            let text =
+                "error: `-r` needs `dry-run`: it compares packets by both plans, and changes nothing\n";
+            return Answer::Now(Reply::refused(text));
+        }
         let Origin { sets, outputs, .. } = self.origin.clone();
         let what = What::File { path: path.clone(), sets, outputs };
         let (files, may_interrupt) = (self.files_of(by), reload.may_interrupt);
@@ -167,6 +173,32 @@ impl Session {
                 Answer::Later(ticket)
             }
             Err(error) => Answer::Now(no_thread(error)),
+        }
+    }
+
+    /// Lets a process compare the packets of a capture by the plan in force and by the one of `text`, and adds what it says to the answer to
+    /// a dry run. Gives the answer if there is no thread for it.
+    pub(super) fn compare(
+        &mut self,
+        (ticket, by): (Ticket, &Principal),
+        capture: PathBuf,
+        text: String,
+        reply: Reply,
+    ) -> Option<Reply> {
+        let history = self.versions.history();
+        let (old, id) = (history.current(), history.next());
+        let comparing = Comparing {
+            old: (format!("plan {}", old.id), old.text.clone()),
+            new: (format!("plan {id}"), text),
+            capture,
+            files: self.files_of(by),
+        };
+        match Work::begin(move |progress| with_comparison(reply, comparing.run(progress))) {
+            Ok(work) => {
+                self.errands.push((ticket, work));
+                None
+            }
+            Err(error) => Some(no_thread(error)),
         }
     }
 

@@ -7,6 +7,7 @@
 mod commands;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,9 @@ use crate::control::archive::{Kept, Writing};
 use crate::control::audit::Audit;
 use crate::control::audit::gate::Gate;
 use crate::control::audit::gate::Passage;
-use crate::control::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded};
+use crate::control::change::{
+    Order, Pipeline, Planning, Progress, Typed, What, are_recorded, ended, given_up,
+};
 use crate::control::complete::{Completion, complete};
 use crate::control::history::{History, Source};
 use crate::control::memory::Memory;
@@ -98,6 +101,8 @@ pub struct Beginning {
 
 /// The outcome of a run.
 pub struct Outcome {
+    /// Answers to requests that were given tickets.
+    pub replies: Vec<(Ticket, Reply)>,
     /// The last statistics.
     pub last: Snapshot,
     /// The alarms that made it fail, which may have been raised long before its end.
@@ -469,13 +474,38 @@ impl Session {
 
     /// Gives up a change of which nothing is in force yet, and returns the answer to it.
     pub fn cancel(&mut self, ticket: Ticket) -> Option<Reply> {
-        let is_it = |current: &mut Current| current.ticket == ticket && current.planning.is_planned();
-        if let Some(current) = self.current.take_if(is_it) {
-            return Some(current.planning.give_up());
+        let reply = given_up();
+        self.give_up(&reply, |given_up| given_up == ticket).pop().map(|_| reply)
+    }
+
+    /// Gives up the changes that `is_it` picks, as far as nothing of them is in force, and records that. Returns their tickets.
+    fn give_up(&mut self, reply: &Reply, is_it: impl Fn(Ticket) -> bool) -> Vec<Ticket> {
+        let mut given_up = Vec::new();
+        let is_current = |current: &mut Current| is_it(current.ticket) && current.planning.is_planned();
+        if let Some(Current { ticket, by, gate, is_dry_run, promise, .. }) =
+            self.current.take_if(is_current)
+        {
+            if by.role > Role::Viewer && !is_dry_run {
+                gate.answered(&mut self.audit, reply);
+            }
+            if !matches!(promise, Promised::Nothing) {
+                // what was promised is taken back
+                drop(self.versions.keep());
+            }
+            given_up.push(ticket);
         }
-        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
-        self.waiting.remove(place);
-        Some(super::change::given_up())
+        let (gone, waiting): (VecDeque<_>, _) =
+            self.waiting.drain(..).partition(|waiting| is_it(waiting.ticket));
+        self.waiting = waiting;
+        for Waiting { ticket, cause, order } in gone {
+            if order.by.role > Role::Viewer && !order.is_dry_run {
+                let command = order.what.typed().unwrap_or_else(|| cause.command().into_bytes());
+                let gate = Gate::new(&order.by, command, &self.versions.history().current().hash);
+                gate.answered(&mut self.audit, reply);
+            }
+            given_up.push(ticket);
+        }
+        given_up
     }
 
     /// Keeps the broker's time: to be called every few milliseconds.
@@ -635,7 +665,14 @@ impl Session {
             Progress::Done(taken) => {
                 let scene = Scene { broker: &self.name, by: &by, now_ns: clock::now_ns() };
                 if is_dry_run {
-                    return Some(self.versions.rehearse(&cause, *taken, &scene));
+                    let text = taken.text.clone();
+                    let reply = self.versions.rehearse(&cause, *taken, &scene);
+                    return match cause {
+                        Cause::Reload { reload: Reload { capture: Some(capture), .. }, .. } => {
+                            self.compare((ticket, &by), PathBuf::from(capture), text, reply)
+                        }
+                        _ => Some(reply),
+                    };
                 }
                 if let Cause::Rollback { to, why } = &cause {
                     self.versions.forget_pending();
@@ -731,26 +768,33 @@ impl Session {
 
     /// Stops the broker, and judges the run, which ended as `end` says. Why it failed is among the [`events`](Self::events) afterwards.
     pub fn end(&mut self, end: End) -> Outcome {
-        let ended = self.broker.stop();
+        let reply = ended();
+        let given_up = self.give_up(&reply, |_| true).into_iter();
+        let mut replies: Vec<(Ticket, Reply)> = given_up.map(|ticket| (ticket, reply.clone())).collect();
+        let stopped = self.broker.stop();
         self.audit.run("stop", &self.versions.history().current().hash);
         let events = self.audit.end().into_iter().chain(self.versions.end());
         events.for_each(|event| self.broker.record(event));
+        // the folder takes nothing more: what waited for it is answered
+        let mut tick = Tick::default();
+        self.give_held(&mut tick);
+        replies.append(&mut tick.replies);
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
         let last = self.broker.snapshot();
-        let is_well = ended.is_ok()
+        let is_well = stopped.is_ok()
             && self.broker.failures().is_empty()
             && last.balanced
             && matches!(end, End::Ending(_));
-        if let Err(error) = ended {
+        if let Err(error) = stopped {
             self.broker.record(Event::EndFailed { error: error.to_string() });
         }
         if !last.balanced {
             self.broker.record(Event::OutOfBalance {});
         }
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
-        Outcome { last, alarms, is_well }
+        Outcome { replies, last, alarms, is_well }
     }
 }
 

@@ -13,6 +13,10 @@ use super::super::lines::{Excess, Line, next_line};
 use super::super::outlet::Outlet;
 use super::super::tokens::Shown;
 use super::MOST_LINE_BYTES;
+use super::rpc::{self, Form};
+use serde_json::Value;
+use tapline_api::request::Reply;
+use tapline_api::words::ErrorKind;
 
 /// Lines that wait to be answered.
 const MOST_WAITING: usize = 8;
@@ -42,10 +46,11 @@ struct Inbox {
     is_closed: bool,
 }
 
-/// Closes a connection that is not taken, with a line that says why.
-pub(super) fn turn_away(mut stream: &UnixStream, why: &str) {
+/// Closes a connection that is not taken, with an error that says why. It answers no request, so its id is null.
+pub(super) fn turn_away(mut stream: &UnixStream, kind: ErrorKind, why: &str) {
+    let reply = Reply::error(kind, format!("error: {why}\n"));
     // it has just connected, so its buffer is empty; whoever does not read this is closed all the same
-    let _ = stream.write_all(format!("error: {why}\n= 1\n").as_bytes());
+    let _ = stream.write_all(rpc::reply(&Form::Json(Value::Null), &reply).as_bytes());
 }
 
 impl Client {

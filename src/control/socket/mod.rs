@@ -27,6 +27,7 @@ use super::lines::Line;
 use super::tokens::Shown;
 use client::Client;
 use place::Place;
+use tapline_api::words::ErrorKind;
 use tapline_kernel::peer::peer;
 use tapline_kernel::process::user_name;
 
@@ -166,15 +167,16 @@ impl Shared {
             (clients.len(), clients.values().filter(|client| client.is_gone()).count())
         };
         if all - gone >= MOST_CLIENTS || gone >= MOST_GONE {
-            return client::turn_away(
-                &stream,
-                &format!("{MOST_CLIENTS} clients are connected already; try again later"),
-            );
+            let why = format!("{MOST_CLIENTS} clients are connected already; try again later");
+            return client::turn_away(&stream, ErrorKind::Busy, &why);
         }
         let caller = match peer(&stream) {
             // looked up once: it may take its time
             Ok(peer) => Caller { user: user_name(peer.uid), peer, token: None },
-            Err(error) => return client::turn_away(&stream, &format!("who you are is not known: {error}")),
+            Err(error) => {
+                let why = format!("who you are is not known: {error}");
+                return client::turn_away(&stream, ErrorKind::Failed, &why);
+            }
         };
         let id = ClientId(self.next.fetch_add(1, Ordering::Relaxed));
         // where there is no thread for it, it finds its connection closed

@@ -125,6 +125,7 @@ struct ReloadParams {
     file: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    read: Option<String>,
     /// In seconds.
     confirm: Option<f64>,
     guard: Option<GuardParams>,
@@ -151,7 +152,7 @@ impl TryFrom<ReloadParams> for Reload {
     type Error = &'static str;
 
     fn try_from(params: ReloadParams) -> Result<Self, Self::Error> {
-        let ReloadParams { file, dry_run, confirm, guard, interrupt } = params;
+        let ReloadParams { file, dry_run, read, confirm, guard, interrupt } = params;
         let confirm = match confirm {
             None => None,
             Some(seconds) => match Duration::try_from_secs_f64(seconds) {
@@ -166,7 +167,7 @@ impl TryFrom<ReloadParams> for Reload {
             Some(GuardParams { loss: None, drops: Some(most) }) => Some(Guard { of: Guarded::Drops, most }),
             Some(_) => return Err("`guard` has either `loss` or `drops`"),
         };
-        Ok(Self { file, is_dry_run: dry_run, confirm, guard, may_interrupt: interrupt })
+        Ok(Self { file, is_dry_run: dry_run, capture: read, confirm, guard, may_interrupt: interrupt })
     }
 }
 
@@ -388,6 +389,7 @@ mod tests {
         for (method, params, line) in [
             ("reload", "{}", "reload"),
             ("reload", r#"{"file":"a b.pipe","dry_run":true}"#, "reload \"a b.pipe\" dry-run"),
+            ("reload", r#"{"dry_run":true,"read":"a b.pcap"}"#, "reload dry-run -r \"a b.pcap\""),
             (
                 "reload",
                 r#"{"file":"x","confirm":1.5,"guard":{"loss":3},"interrupt":true}"#,

@@ -161,6 +161,15 @@ pub(crate) struct Port<'a> {
     pub is_stopped: bool,
 }
 
+impl Port<'_> {
+    /// Returns whether an option is said of the port, and no later one of its kind.
+    pub(crate) fn is_said(&self, option: &PortOption) -> bool {
+        let kind = std::mem::discriminant(option);
+        let last = self.options.iter().rfind(|said| std::mem::discriminant(&said.value) == kind);
+        last.is_some_and(|last| last.value == *option)
+    }
+}
+
 impl<'a> Defined<'a> for Port<'a> {
     type Key = String;
     const KIND: NameKind = NameKind::Port;

@@ -36,6 +36,8 @@ pub struct RuleOrigin {
     pub filters: Vec<FilterOrigin>,
     /// The words of the other terms, in the order of `Matcher::terms`.
     pub terms: Vec<String>,
+    /// The words of the sampler, if the rule has one.
+    pub sample: Option<String>,
 }
 
 impl RuleOrigin {
@@ -119,10 +121,12 @@ pub fn origins(parsed: &Parsed, surroundings: &Surroundings) -> Origins {
     };
     let rules = definitions.rules.iter().map(|rule| {
         let (file, line) = place(rule.priority.span);
-        let mut origin = RuleOrigin { file, line, vlans: None, filters: Vec::new(), terms: Vec::new() };
+        let mut origin =
+            RuleOrigin { file, line, vlans: None, filters: Vec::new(), terms: Vec::new(), sample: None };
         for clause in &rule.clauses {
             match &clause.value {
                 RuleClause::Vlan(_) => origin.vlans = Some(clause.value.to_string()),
+                RuleClause::Sample(_) => origin.sample = Some(clause.value.to_string()),
                 RuleClause::Match(terms) => {
                     for term in terms {
                         match &term.value {

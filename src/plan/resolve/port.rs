@@ -69,7 +69,13 @@ impl<'a> Resolver<'a> {
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Gone(when) => plan.when_gone = *when,
-                PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+                PortOption::Terminate(terminate) => {
+                    let terminator = terminator(terminate);
+                    // the first that a packet is of counts
+                    if !plan.terminators.contains(&terminator) {
+                        plan.terminators.push(terminator);
+                    }
+                }
                 // said of a change, not of the port
                 PortOption::Interrupt => {}
             }
@@ -243,7 +249,7 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
 
 /// Returns whether it is said of a port that it receives nothing.
 pub(super) fn only_sends(port: &Port<'_>) -> bool {
-    port.options.iter().any(|option| option.value == PortOption::Rxq(0))
+    port.is_said(&PortOption::Rxq(0))
         || matches!(&port.device.value, Device::Iface(iface) if iface.queues == 0)
 }
 

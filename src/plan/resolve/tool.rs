@@ -81,7 +81,7 @@ impl<'a> Resolver<'a> {
         };
         let definition = &definitions.ports[port];
         self.refuse_replay(name, definition);
-        if definition.options.iter().any(|option| option.value == PortOption::Txq(0)) {
+        if definition.is_said(&PortOption::Txq(0)) {
             let message = format!("port `{}` has no transmit queue", name.value);
             self.error(Diagnostic::error(name.span, message).label("expected a port with txq 1 or more"));
         }

@@ -58,7 +58,7 @@ impl<'a> Resolver<'a> {
                     .label("expected on a port that is no side of a wire"),
             );
         }
-        let cannot_send = port.options.iter().any(|said| said.value == PortOption::Txq(0));
+        let cannot_send = port.is_said(&PortOption::Txq(0));
         for (is_lacking, queues, expected) in [
             (only_sends(port), "receive", "expected a port with rxq 1 or more"),
             (cannot_send, "transmit", "expected a port with txq 1 or more"),

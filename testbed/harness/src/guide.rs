@@ -2,7 +2,8 @@
 //!
 //! A block of the language `pipe` is written into the file that the text above it names last. A block of `sh` is run by bash, all of
 //! a page by one shell, so that variables and jobs go on from block to block. A block of `text` is what the commands above it print.
-//! A block of `console` is for the reader alone; a page may only have those that `UNRUN` lists.
+//! A block of `console` is for the reader alone; a page may only have those that `UNRUN` lists. A block of `yaml` is for other programs: a
+//! test of its own reads it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -55,11 +56,19 @@ fn blocks(page: &str) -> Vec<Block> {
             }
             "sh" => blocks.push(Block::Commands(text)),
             "text" => blocks.push(Block::Printed(text)),
+            "yaml" => {}
             "console" => assert!(inside.iter().all(|line| UNRUN.contains(line)), "not run: {text}"),
             other => panic!("a block of the language `{other}`"),
         }
     }
     blocks
+}
+
+/// Gives the blocks of a language, of a page of `docs/guide`.
+pub fn blocks_of(name: &str, language: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(repository().join("docs/guide").join(name)).expect("a page");
+    let parts = page.split("\n```").map(|part| part.split_once('\n').unwrap_or((part, "")));
+    parts.filter(|(word, _)| *word == language).map(|(_, text)| format!("{text}\n")).collect()
 }
 
 /// The page as a script: what each block of commands prints ends with a mark and its status.

@@ -4,6 +4,8 @@
 pub mod bench;
 /// Public captures, which are no part of the repository.
 pub mod captures;
+/// A client of the control socket that is not Tapline's.
+pub mod client;
 /// EAL in the test's own process.
 pub mod eal;
 /// Frames that tests are made of.

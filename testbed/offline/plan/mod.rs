@@ -1,5 +1,7 @@
 //! Plans: the same of the same text, of nothing but what their caller gives, and compared with each other.
 
+/// Changes of every object, of which only what is in force is kept.
+mod compacted;
 /// What makes one plan another, by a table of every option and by a model.
 mod diff;
 /// What the prompt says of itself before `start`.

@@ -9,6 +9,8 @@ mod live;
 mod offloads;
 /// Frames of every kind and length, one queue and several, loopback; links that flap, interfaces that go, rings that are full.
 mod receive;
+/// Whole files that take each other's place beside traffic.
+mod reloads;
 /// Tools on interfaces.
 mod send;
 /// What is said of interfaces that cannot be had, or are shared.

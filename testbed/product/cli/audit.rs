@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::connected;
+use crate::faults::clocks::{makes_library, step};
 use serde_json::{Value, json};
+use tapline_harness::bench::now;
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
 
@@ -290,4 +292,61 @@ fn tokens_outlive_a_broker_in_its_folder_which_one_broker_has() {
     assert!(signed_in.say("show rules").ends_with("= 0\n"));
     started.signal("TERM");
     lab.end(started).done();
+}
+
+/// The clock is set back by an hour and on by two, while a broker runs and between two: times are as the clock had them, and the chain
+/// goes on by its numbers.
+#[test]
+fn a_clock_that_is_set_leaves_the_chain_whole_and_its_times_as_they_were_read() {
+    let lab = Lab::new();
+    let (library, file) = (lab.path("clock_step.so"), lab.path("step"));
+    if !makes_library(&library) {
+        return tapline_skip::skipped("no gcc");
+    }
+    step(&file, 0);
+    lab.write("test.pipe", format!("{PIPELINE}set audit audit.jsonl required\nstart\n"));
+    let start = || {
+        let _ = std::fs::remove_file(lab.path("stats.json"));
+        let mut command = lab.tapline(&["run", "test.pipe", "--eal", EAL, "--state", "state"]);
+        command.args(["--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"]);
+        command.env("LD_PRELOAD", &library).env("TAPLINE_CLOCK_STEP", &file);
+        let started = lab.start(&mut command);
+        lab.until("packets", |line| number(line, "packets/received") > 0);
+        started
+    };
+    let mut hours = Vec::new();
+    let mut change = |client: &mut Client, off: i64| {
+        step(&file, off * 3600);
+        assert!(client.say("clear stats").ends_with("= 0\n"));
+        hours.push(off);
+    };
+    let started = start();
+    let mut client = Client::of(&lab);
+    for off in [0, -1, 2, -24 * 365, 0] {
+        change(&mut client, off);
+    }
+    change(&mut client, -5);
+    started.signal("KILL");
+    lab.end(started);
+    // the next broker begins before the last record of the one before it
+    step(&file, -7 * 3600);
+    let started = start();
+    let mut client = Client::of(&lab);
+    change(&mut client, -7);
+    change(&mut client, 0);
+    started.signal("TERM");
+    lab.end(started).done();
+    let records = records(&std::fs::read_to_string(lab.path("audit.jsonl")).expect("a log"));
+    let numbers: Vec<u64> = records.iter().filter_map(|record| record["seq"].as_u64()).collect();
+    assert_eq!(numbers, (1..=records.len() as u64).collect::<Vec<_>>());
+    let changes = records.iter().filter(|record| record["kind"] == "change");
+    let off = |record: &Value| ((record["time"].as_f64().expect("a time") - now()) / 3600.0).round() as i64;
+    assert_eq!(changes.map(off).collect::<Vec<_>>(), hours);
+    let head = head_by_python(&lab, "audit.jsonl");
+    let (status, printed) = verify(&lab, &["audit.jsonl", "--head", &head]);
+    assert_eq!(status, 0, "{printed}");
+    assert!(
+        printed.contains(&format!("records 1 to {} are as they were written", records.len())),
+        "{printed}"
+    );
 }

@@ -69,14 +69,14 @@ fn signals_drain_and_report() {
 }
 
 /// A rule whose filter takes libpcap minutes.
-fn slow_rule() -> String {
+pub(super) fn slow_rule() -> String {
     let parts: Vec<String> =
         (0..1000).map(|index| format!("not host 10.0.{}.{}", index / 256, index % 256)).collect();
     format!("rule create 2 from in match \"{}\" to t", parts.join(" and "))
 }
 
 /// Waits until it says that its plan takes long.
-fn wait_for_planning(lab: &Lab) {
+pub(super) fn wait_for_planning(lab: &Lab) {
     let begun = Instant::now();
     while !lab.printed("stderr").contains("planning: libpcap compiles the filters") {
         assert!(

@@ -2,6 +2,8 @@
 
 /// The audit log, with what is done to it.
 mod audit;
+/// Error codes and fields of the control socket, by the tables of the documentation.
+mod codes;
 /// Signals, times, statistics, the prompt, an ordinary user.
 mod control;
 /// What is wrong is said, and nothing is started.
@@ -27,12 +29,5 @@ mod top;
 
 /// Connects to the control socket of a broker that has just been started: the one before may have left its own.
 pub(crate) fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
-    let begun = std::time::Instant::now();
-    loop {
-        match std::os::unix::net::UnixStream::connect(lab.path("control.sock")) {
-            Ok(stream) => return stream,
-            Err(error) => assert!(begun.elapsed().as_secs() < 60, "no broker listens: {error}"),
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    tapline_harness::client::connected(&lab.path("control.sock"))
 }

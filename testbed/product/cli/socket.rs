@@ -109,13 +109,19 @@ fn a_client_that_stands_still_keeps_no_other_waiting_and_too_many_are_turned_awa
         let _ = writeln!(client.get_mut(), "show rules");
         let mut line = String::new();
         client.read_line(&mut line).expect("an answer");
-        if line.starts_with("error: ") {
+        if line.starts_with('{') {
             break line;
         }
         clients.push(client);
         assert!(clients.len() < 70);
     };
-    assert!(turned_away.contains("64 clients are connected already"), "{turned_away}");
+    let turned_away: Value = serde_json::from_str(&turned_away).expect("JSON");
+    assert_eq!(
+        (&turned_away["id"], &turned_away["error"]["code"], &turned_away["error"]["data"]["kind"]),
+        (&Value::Null, &json!(-32006), &json!("busy"))
+    );
+    let message = turned_away["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("64 clients are connected already"), "{turned_away}");
     drop(clients);
     // read your own writes, on any connection
     let mut writer = BufReader::new(connect(&lab));
@@ -190,4 +196,54 @@ fn subscribers_are_told_and_a_second_broker_is_refused() {
     started.signal("TERM");
     lab.end(started).done();
     assert!(!lab.path("control.sock").exists());
+}
+
+/// Lines of text and of JSON, as scripts say them.
+const SAID: &str = "show rules\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"get\",\"params\":{\"what\":\"plan\"}}\n\
+                    rule destroy 99\n{\"jsonrpc\":\"2.0\",\"id\":\"b\",\"method\":\"nothing\"}\nexit\n";
+
+/// Judges what a client got for [`SAID`].
+fn assert_answered(client: &str, got: &str) {
+    let (objects, text): (Vec<&str>, Vec<&str>) = got.lines().partition(|line| line.starts_with('{'));
+    let objects: Vec<Value> =
+        objects.iter().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(objects.len(), 2, "{client}: {got}");
+    let rule = objects[0]["result"]["text"].as_str().unwrap_or_default();
+    assert!(objects[0]["id"] == 1 && rule.contains("rule create 10 from in to t\n"), "{client}: {got}");
+    assert_eq!(
+        (&objects[1]["id"], &objects[1]["error"]["code"]),
+        (&json!("b"), &json!(-32601)),
+        "{client}"
+    );
+    let statuses: Vec<&&str> = text.iter().filter(|line| line.starts_with("= ")).collect();
+    assert_eq!(statuses, [&"= 0", &"= 2", &"= 0"], "{client}: {got}");
+    assert!(got.contains("error: unknown rule `99`"), "{client}: {got}");
+}
+
+/// `socat`, as the documentation has it, and Node's plain socket.
+#[test]
+fn socat_and_node_are_answered_in_text_and_in_json() {
+    let lab = Lab::new();
+    let started = start(&lab);
+    lab.write("said", SAID);
+    let run = |program: &str, arguments: &[&str]| {
+        if !has_program(program) {
+            tapline_skip::skipped(format!("{program} is missing"));
+            return;
+        }
+        let said = std::fs::File::open(lab.path("said")).expect("a file");
+        let output = Command::new(program).current_dir(lab.path("")).args(arguments).stdin(said).output();
+        let output = output.expect("a program that is there");
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_answered(program, &String::from_utf8_lossy(&output.stdout));
+    };
+    run("socat", &["-t60", "-", "UNIX-CONNECT:control.sock"]);
+    // the broker ends the connection after `exit`, in the middle of what the client may still say
+    let script = "const s=require('net').connect('control.sock');
+s.setEncoding('utf8');s.on('data',(text)=>process.stdout.write(text));
+process.stdin.on('data',(lines)=>s.write(lines));
+s.on('error',(error)=>{console.error(error);process.exit(1)});s.on('close',()=>process.exit(0));";
+    run("node", &["-e", script]);
+    started.signal("TERM");
+    lab.end(started).done();
 }

@@ -192,6 +192,44 @@ fn a_plan_that_nobody_confirmed_is_not_the_one_of_the_next_start() {
 }
 
 #[test]
+fn a_confirmed_plan_that_has_mistakes_by_now_starts_nothing_and_is_run_once_it_has_none() {
+    let lab = Lab::new();
+    lab.write("list.txt", "udp\n");
+    file(&lab, "rule create 10 from in match file list.txt to t\n");
+    let started = start(&lab);
+    let confirmed = plan(&lab);
+    file(&lab, "rule create 10 from in to u\n");
+    assert_eq!(ctl(&lab, "reload confirm 1h").0, 0);
+    kill(&lab, started);
+    std::fs::remove_file(lab.path("list.txt")).expect("a list");
+    std::fs::remove_file(lab.path("control.sock")).expect("what the kill left");
+    let before = sums(&lab, &["history.json"]);
+    for _ in 0..2 {
+        let output = lab.tapline(&FLAGS).arg("state").output().expect("tapline");
+        assert_eq!(output.status.code(), Some(2), "what failed once fails again");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut lines = said.lines();
+        assert!(
+            lines.next().is_some_and(|first| first.ends_with(
+                "warning: plan 2 was not confirmed when the broker before ended; plan 1, which was, is run, and test.pipe is not read"
+            )),
+            "{said}"
+        );
+        // the mistake is told at its place in the text that is kept
+        let mistake = "plan 1:5:30: error: `list.txt` cannot be read: no such file or directory";
+        assert!(lines.any(|line| line == mistake), "{said}");
+        assert!(said.contains("1 error; nothing was started"), "{said}");
+        assert_eq!(sums(&lab, &["history.json"]), before);
+        assert!(!lab.path("control.sock").exists(), "nothing is started");
+    }
+    lab.write("list.txt", "udp\n");
+    let started = start(&lab);
+    assert_eq!(plan(&lab)["text"], confirmed["text"]);
+    assert_eq!(events(&lab, "confirm_interrupted").len(), 1);
+    quit(&lab, started);
+}
+
+#[test]
 fn a_plan_that_was_confirmed_or_went_back_is_settled() {
     let lab = Lab::new();
     file(&lab, "rule create 10 from in to t\n");

@@ -12,7 +12,7 @@ use crate::times::packets::{Form, Timed, assert_same, read, write};
 
 /// What a tool asks for.
 #[derive(Clone, Debug)]
-struct Mix {
+pub(crate) struct Mix {
     strip_vlan: bool,
     /// Offset, length, byte.
     mask: Option<(usize, usize, u8)>,
@@ -112,7 +112,7 @@ impl Mix {
 }
 
 /// A mask, a slice and so on, or none of it; masks leave the link header to the other edits.
-fn mixes() -> impl Strategy<Value = Mix> {
+pub(crate) fn mixes() -> impl Strategy<Value = Mix> {
     let tunnel = (select(TUNNELS.to_vec()), any::<bool>()).prop_map(|((words, header_len), is_ipv6)| {
         Carriage::Tunnel { words, header_len: header_len + if is_ipv6 { 20 } else { 0 }, is_ipv6 }
     });
@@ -132,6 +132,16 @@ fn mixes() -> impl Strategy<Value = Mix> {
             carriage,
         },
     )
+}
+
+/// The lines of a tool for each mix, and of a rule that sends it all packets of port `in`.
+pub(crate) fn tools_and_rules(mixes: &[Mix]) -> String {
+    let tools: String = mixes.iter().enumerate().map(|(place, mix)| mix.tool(place)).collect();
+    let rule = |(place, mix): (usize, &Mix)| {
+        let edits = if mix.by_rule { mix.words() } else { String::new() };
+        format!("rule create {} from in{edits} to t{place}\n", place + 1)
+    };
+    tools + &mixes.iter().enumerate().map(rule).collect::<String>()
 }
 
 /// A frame of some kind or random bytes behind a link header, cut anywhere behind that, at its own time.
@@ -167,13 +177,7 @@ proptest! {
     fn every_mix_gives_each_tool_the_packets_of_the_model(packets_in in random_packets(), mixes in proptest::collection::vec(mixes(), 8)) {
         let lab = Lab::new();
         write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets_in);
-        let tools: String = mixes.iter().enumerate().map(|(place, mix)| mix.tool(place)).collect();
-        let rule = |(place, mix): (usize, &Mix)| {
-            let edits = if mix.by_rule { mix.words() } else { String::new() };
-            format!("rule create {} from in{edits} to t{place}\n", place + 1)
-        };
-        let rules: String = mixes.iter().enumerate().map(rule).collect();
-        let account = lab.account(&format!("port attach in replay:in.cap,speed=max\n{tools}{rules}"), &[]);
+        let account = lab.account(&format!("port attach in replay:in.cap,speed=max\n{}", tools_and_rules(&mixes)), &[]);
         prop_assert_eq!(account.number("copies/sent"), (mixes.len() * packets_in.len()) as u64);
         for (place, mix) in mixes.iter().enumerate() {
             let expected: Vec<Timed> = packets_in.iter().map(|packet| mix.model(packet)).collect();

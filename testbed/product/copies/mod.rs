@@ -3,7 +3,7 @@
 /// Tunnels of other makers that end at a port.
 mod ends;
 /// Random mixes of edits and transports, by a model.
-mod mixes;
+pub(crate) mod mixes;
 /// Edits, transports and timestamps, by tshark, editcap and models.
 mod product;
 /// Flows that Suricata names inside of tunnels.

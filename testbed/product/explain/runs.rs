@@ -3,9 +3,11 @@
 //! Explain is asked in this process, which has one EAL: one test does all.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use tapline::broker::rehearsal;
 use tapline::explain::answer::Answer;
 use tapline::explain::capture::Capture;
@@ -18,10 +20,12 @@ use tapline_dpdk::Eal;
 use tapline_harness::captures;
 use tapline_harness::lab::{Account, Lab};
 use tapline_harness::programs::alone;
+use tapline_harness::spans::number_of;
 use tapline_lang::parse_text;
 use tapline_packet::burst::Selection;
 use tapline_packet::mix::SplitMix64;
 
+use crate::copies::mixes::{mixes, tools_and_rules};
 use crate::times::packets::{Form, Timed, office, read, write};
 
 /// A copy: bytes, and how many it had on the wire.
@@ -44,7 +48,7 @@ fn explained(eal: &Eal, text: &str, capture: &Path, question: &Question) -> Expl
     let mut packets = Capture::open(capture, &plan, Some("in")).expect("a capture");
     let (mut explainer, mut answers) = (None::<Explainer>, Vec::new());
     // what is damaged ends a run, too
-    while let Ok(Some(batch)) = packets.next_batch(&plan) {
+    while let Ok(Some(batch)) = packets.next_batch() {
         let explainer = explainer.get_or_insert_with(|| {
             let now_ns = batch.first_ns().unwrap_or_default();
             let origins = origins(&parsed, &surroundings);
@@ -151,7 +155,7 @@ fn first_difference(told: &[(Vec<u8>, u32)], written: &[(Vec<u8>, u32)]) -> Stri
 }
 
 /// A pipeline that has what the language has: `IN` and `OUT` stand for the capture and the folder.
-const EVERYTHING: &str = "set seed 7
+pub(super) const EVERYTHING: &str = "set seed 7
 port attach in replay:IN,speed=max
 port attach p0 net_pcap0,tx_pcap=OUT/er3.pcap rxq 0
 port attach p1 net_pcap1,tx_pcap=OUT/vx.pcap rxq 0
@@ -186,19 +190,19 @@ rule create 70 from in match \"ip[8] > 60\" final to d
 start
 ";
 
-fn placed(lab: &Lab, text: &str, capture: &Path) -> String {
+pub(super) fn placed(lab: &Lab, text: &str, capture: &Path) -> String {
     text.replace("IN", capture.to_str().expect("utf-8"))
         .replace("OUT", lab.path("").to_str().expect("utf-8").trim_end_matches('/'))
 }
 
-fn new_lab() -> Lab {
+pub(super) fn new_lab() -> Lab {
     let lab = Lab::new();
     lab.write("anon.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
     lab
 }
 
 /// Each of a rule's clauses by chance.
-fn random_pipeline(random: &mut SplitMix64) -> String {
+pub(super) fn random_pipeline(random: &mut SplitMix64) -> String {
     let mut of = |all: &[&str]| all[random.next() as usize % all.len()].to_owned();
     let mut text = "set seed 5\nport attach in replay:IN,speed=max\n".to_owned();
     let tools = ["a", "b", "c", "d"];
@@ -273,21 +277,36 @@ fn explain_says_what_a_run_does() {
         let cut = made.path("cut.pcapng");
         write(&cut, Form::Pcapng(tapline_capture::ByteOrder::NATIVE), &office());
         let mut all = vec![cut.clone()];
-        // some of many, so that every kind is among them
-        all.extend(captures::folder().iter().flat_map(|folder| captures::ethernet(folder)).step_by(40));
+        // some of many, so that every kind is among them; all of them in a soak
+        let is_soak = number_of("TAPLINE_MINUTES", 0) > 0;
+        let step = if is_soak { 1 } else { 40 };
+        all.extend(captures::folder().iter().flat_map(|folder| captures::ethernet(folder)).step_by(step));
         for capture in &all {
             let lab = new_lab();
             compare(&eal, &lab, &placed(&lab, EVERYTHING, capture), capture);
         }
-        let mut random = SplitMix64(tapline_harness::spans::number_of("TAPLINE_EXPLAIN_SEED", 1));
-        for round in 0..tapline_harness::spans::number_of("TAPLINE_EXPLAIN_MIXES", 8) as usize {
+        let mut random = SplitMix64(number_of("TAPLINE_EXPLAIN_SEED", 1));
+        let rounds = number_of("TAPLINE_EXPLAIN_MIXES", if is_soak { 300 } else { 8 }) as usize;
+        for round in 0..rounds {
             let (lab, capture) = (new_lab(), &all[round % all.len()]);
             compare(&eal, &lab, &placed(&lab, &random_pipeline(&mut random), capture), capture);
         }
+        edits_in_transports(&eal, &all, rounds.div_ceil(2));
         tunnels_that_end(&eal, &cut);
         one_packet_is_judged_as_among_all(&eal, &cut);
         assert_eq!(eal.lost_mbufs(), 0, "mbufs that nobody gave back");
     });
+}
+
+/// The mixes of edits and transports that the product is tested with.
+fn edits_in_transports(eal: &Eal, captures: &[PathBuf], rounds: usize) {
+    let mut runner = TestRunner::deterministic();
+    for capture in captures.iter().cycle().take(rounds) {
+        let lab = new_lab();
+        let mixes = proptest::collection::vec(mixes(), 8).new_tree(&mut runner).expect("mixes").current();
+        let text = placed(&lab, "set seed 5\nport attach in replay:IN,speed=max\n", capture);
+        compare(eal, &lab, &(text + &tools_and_rules(&mixes) + "start\n"), capture);
+    }
 }
 
 /// What left in tunnels comes in where they end.

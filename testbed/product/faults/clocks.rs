@@ -11,10 +11,22 @@ use tapline_harness::bench::{Bench, flows, now};
 const HOUR_S: i64 = 3600;
 
 /// Sets the program's clock this far off the machine's. The file is mapped there: it is written in place, and never cut.
-fn step(path: &Path, seconds: i64) {
+pub(crate) fn step(path: &Path, seconds: i64) {
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("the file opens");
     file.write_all_at(&(seconds * 1_000_000_000).to_ne_bytes(), 0).expect("the file is written");
+}
+
+/// Makes the library that sets a program's clock; returns whether there is a compiler for it.
+pub(crate) fn makes_library(library: &Path) -> bool {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/product/faults/clock_step.c");
+    let made = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-O2", "-o"])
+        .arg(library)
+        .arg(source)
+        .arg("-ldl")
+        .status();
+    made.is_ok_and(|status| status.success())
 }
 
 /// Seconds that a snapshot's clock is off this process's, rounded to hours.
@@ -27,14 +39,7 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
     let bench = Bench::new();
     flows(&bench);
     let (library, file) = (bench.path("clock_step.so"), bench.path("step"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/product/faults/clock_step.c");
-    let made = Command::new("gcc")
-        .args(["-shared", "-fPIC", "-O2", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl")
-        .status();
-    if !made.is_ok_and(|status| status.success()) {
+    if !makes_library(&library) {
         tapline_skip::skipped("no gcc");
         return;
     }

@@ -314,6 +314,14 @@ impl Transport {
         matches!(self, Self::Tunnel(tunnel) if tunnel.is_ipv6 || matches!(tunnel.fields, Fields::Udp { .. }))
     }
 
+    /// Sets to zero what counts copies in a whole one that `write` wrote the headers of: sequence number and identification, and the IPv4
+    /// checksum that covers the latter. Two copies are then the same if they are but for their place among the tool's copies.
+    pub fn blank_sequence(&self, copy: &mut [u8]) {
+        if let Self::Tunnel(tunnel) = self {
+            tunnel.blank_sequence(copy);
+        }
+    }
+
     /// Returns whether the header says when the packet was received.
     pub fn says_time(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Erspan3 { .. }))
@@ -560,6 +568,17 @@ impl Tunnel {
     pub fn says_sequence(&self) -> bool {
         matches!(self.fields, Fields::Erspan2(_) | Fields::Erspan3 { .. })
             || !self.is_ipv6 && !self.dont_fragment
+    }
+
+    fn blank_sequence(&self, copy: &mut [u8]) {
+        let mut blank = |at: usize, len: usize| copy.get_mut(at..at + len).unwrap_or_default().fill(0);
+        if matches!(self.fields, Fields::Erspan2(_) | Fields::Erspan3 { .. }) {
+            blank(self.transport_offset + 4, 4);
+        }
+        if !self.is_ipv6 && !self.dont_fragment {
+            blank(self.network_offset + 4, 2);
+            blank(self.network_offset + 10, 2);
+        }
     }
 
     /// Gives the shape of the headers that `write` writes for each copy.

@@ -51,6 +51,8 @@ pub struct Reload {
     pub file: Option<String>,
     /// Nothing is changed; it is said what would be.
     pub is_dry_run: bool,
+    /// The capture whose packets the dry run compares by both plans.
+    pub capture: Option<String>,
     /// Goes back unless it is confirmed within this time.
     pub confirm: Option<Duration>,
     /// Goes back where loss rises.

@@ -238,7 +238,7 @@ mod tests {
     fn commands_to_a_running_broker_are_completed_too() {
         assert_eq!(at("rel").words, ["reload"]);
         assert_eq!(at("show d").words, ["drift", "diff"]);
-        assert_eq!(at("reload a.pipe confirm 1s ").words, ["dry-run", "guard", "interrupt"]);
+        assert_eq!(at("reload a.pipe confirm 1s ").words, ["-r", "dry-run", "guard", "interrupt"]);
         let wanted = at("reload ");
         assert!(
             wanted.words.contains(&"dry-run") && wanted.value.as_deref() == Some("reload"),

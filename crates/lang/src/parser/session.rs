@@ -29,7 +29,7 @@ const SESSION: &[(&str, Session)] = &[
         "reload",
         session(
             Role::Admin,
-            "[FILE] [dry-run] [confirm DURATION] [guard loss|drops[>N]] [interrupt]",
+            "[FILE] [dry-run [-r CAPTURE]] [confirm DURATION] [guard loss|drops[>N]] [interrupt]",
             "puts the plan of a whole file in the place of the running one",
             reload,
         ),
@@ -143,6 +143,7 @@ pub(super) fn rows() -> impl Iterator<Item = (&'static str, About)> {
 /// An option behind `reload [FILE]`.
 enum ReloadOption {
     DryRun,
+    Capture(String),
     Confirm(std::time::Duration),
     Guard(Guard),
     Interrupt,
@@ -150,6 +151,7 @@ enum ReloadOption {
 
 const OPTIONS: &[Clause<ReloadOption>] = &[
     once("dry-run", |_| Ok(ReloadOption::DryRun)),
+    once("-r", |line| Ok(ReloadOption::Capture(line.value("-r", text("a capture's path"))?.value))),
     once("confirm", |line| Ok(ReloadOption::Confirm(line.value("confirm", duration)?.value))),
     once("guard", |line| Ok(ReloadOption::Guard(line.value("guard", guard)?.value))),
     once("interrupt", |_| Ok(ReloadOption::Interrupt)),
@@ -165,6 +167,7 @@ fn reload(line: &mut Line<'_>) -> Read<SessionCommand> {
     for option in line.clauses(OPTIONS) {
         match option.value {
             ReloadOption::DryRun => reload.is_dry_run = true,
+            ReloadOption::Capture(path) => reload.capture = Some(path),
             ReloadOption::Confirm(limit) => reload.confirm = Some(limit),
             ReloadOption::Guard(guard) => reload.guard = Some(guard),
             ReloadOption::Interrupt => reload.may_interrupt = true,

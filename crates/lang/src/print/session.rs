@@ -42,12 +42,12 @@ fn with_id(line: &mut Words, word: &str, id: Option<u32>) {
 
 impl Print for Reload {
     fn print(&self, line: &mut Words) {
-        let Self { file, is_dry_run, confirm, guard, may_interrupt } = self;
+        let Self { file, is_dry_run, capture, confirm, guard, may_interrupt } = self;
         line.word("reload");
         match file.as_deref() {
             None => {}
             // without quotes such a name would be an option
-            Some(path @ ("dry-run" | "confirm" | "guard" | "interrupt")) => {
+            Some(path @ ("dry-run" | "-r" | "confirm" | "guard" | "interrupt")) => {
                 line.quoted(path);
             }
             Some(path) => {
@@ -56,6 +56,9 @@ impl Print for Reload {
         }
         if *is_dry_run {
             line.word("dry-run");
+        }
+        if let Some(path) = capture {
+            line.word("-r").text(path);
         }
         if let Some(limit) = confirm {
             line.word("confirm").word(duration(*limit));
@@ -127,6 +130,7 @@ mod tests {
             "reload a.pipe",
             "reload \"confirm\" confirm 1h",
             "reload \"a b\\\"\\\\.pipe\" dry-run confirm 90s guard loss>3 interrupt",
+            "reload \"-r\" dry-run -r \"a b.pcap\"",
             "reload guard drops>0",
             "confirm",
             "confirm 7",
