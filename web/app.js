@@ -81,7 +81,7 @@ class App extends HTMLElement {
       this.bar(kind),
       h('main', { id: 'main', tabindex: -1, class: isStale && live.stats ? 'stale' : null }, this.disconnected(), this.pending(kind), this.content(kind, name, lost, said)),
       h('p', { class: 'unseen', role: 'status' }, said.head === this.headline ? said.head : (this.headline = said.head)),
-      h('footer', null, live.hello ? `Tapline ${live.hello.version}` : '', h('span', null, 'Packets, bits and bytes are of the last second.'), h('a', { href: '/api/v1/openapi.json' }, 'API'), h('a', { href: '/metrics' }, 'metrics')),
+      h('footer', null, live.hello ? `Tapline ${live.hello.version}` : '', h('span', null, 'Rates are of the last second.'), h('a', { href: '/api/v1/openapi.json' }, 'API'), h('a', { href: '/metrics' }, 'metrics')),
     ];
   }
 

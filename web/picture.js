@@ -79,7 +79,8 @@ function read(live) {
     for (const to of ends(edge.to)) ways.add(`${edge.from}\n${to}`);
   }
   // what receives nothing is no source of a ribbon
-  const isIdle = (/** @type {Box} */ found) => found.kind === 'port' && !found.rate && !found.lost;
+  const hasTraffic = [...boxes.values()].some(found => found.kind === 'port' && (found.rate || found.lost));
+  const isIdle = (/** @type {Box} */ found) => found.kind === 'port' && hasTraffic && !found.rate && !found.lost;
   /** @type {Edge[]} */
   const edges = [];
   for (const way of ways) {

@@ -52,6 +52,7 @@ export function serve(port = 0, state = 'well', { interval = 1000 } = {}) {
         Object.assign(port, { received: 0, received_bytes: 0 });
         for (const key of Object.keys(port.driver)) port.driver[key] = 0;
       }
+      for (const group of Object.values(now.groups)) group.requested = group.assigned = 0;
       now.copies.requested = now.copies.sent = 0;
       now.latency_ns.p99 = null;
       now.ports.span1.link_up = false;
