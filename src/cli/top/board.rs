@@ -1,4 +1,4 @@
-//! What is known of a broker: its last two snapshots, what they say a second, and the way here.
+//! Holds what is known of a broker: its last two snapshots, what they say a second, and the way here.
 //!
 //! Rates are what was counted between two snapshots, by the broker's own clock. A broker that began anew has none until its second snapshot.
 
@@ -12,14 +12,14 @@ use super::verdict::{Loss, Memory};
 use tapline_api::snapshot::{Copies, Dropped, Snapshot};
 use tapline_api::words::DropReason;
 
-/// How many rates of the past are kept of each object: as many as a screen is wide.
+/// Rates of the past that are kept of each object: as many as a screen is wide.
 const PAST: usize = 64;
-/// Of more objects no past is kept: 10,000 rules would be megabytes.
+/// The most objects whose past is kept: that of 10,000 rules would be megabytes.
 const MOST_PASTS: usize = 512;
-/// How many events are kept.
+/// Events that are kept.
 const MOST_EVENTS: usize = 1024;
 
-/// What an event says: when, how grave, and its text.
+/// An event: its time, its level and its text.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) time: f64,

@@ -2,13 +2,13 @@
 //!
 //! It is a client of the control socket with the rights of a viewer, and asks the broker for nothing but what it publishes.
 
-/// What is known of a broker.
+/// Holds what is known of a broker.
 mod board;
-/// What the text of a plan says beside the numbers.
+/// Reads the text of a plan.
 mod plan;
 /// The terminal.
 mod screen;
-/// Where snapshots come from.
+/// Reads a socket, or a file of statistics.
 mod source;
 /// Cells, columns and lines.
 mod table;
@@ -18,9 +18,9 @@ mod tables;
 mod theme;
 /// Numbers as people read them.
 mod units;
-/// Whether anything is lost.
+/// Judges whether anything is lost.
 mod verdict;
-/// What of it is shown.
+/// Lays the screen out.
 mod view;
 
 use std::io::IsTerminal;
@@ -48,7 +48,7 @@ use theme::{Theme, in_ascii, is_utf8_locale};
 use units::Unit;
 use view::{Feed, Page, View, kinds};
 
-/// How long a key, or news, may wait.
+/// The time that a key, or news, may wait.
 const TICK: Duration = Duration::from_millis(100);
 /// A broker that said nothing for so many of its intervals, and a second, is told of.
 const SILENT_INTERVALS: u32 = 3;
@@ -72,7 +72,7 @@ pub struct Args {
     /// Print lines of text and leave the terminal as it is
     #[arg(long)]
     plain: bool,
-    /// What rates are counted in
+    /// Unit of rates
     #[arg(long, value_enum, value_name = "UNIT", default_value_t = Unit::Packets)]
     units: Unit,
     /// Time between two looks at the broker
@@ -117,7 +117,7 @@ struct App {
     feed: Feed,
     source: Source,
     interval: Duration,
-    /// When the last snapshot came.
+    /// The moment at which the last snapshot came.
     heard: Instant,
     is_ended: Arc<AtomicBool>,
     is_utf8: bool,

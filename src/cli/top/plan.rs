@@ -1,4 +1,4 @@
-//! What the text of a plan says beside the numbers: which port a tool sends by, what a rule does.
+//! Reads the text of a plan, which says more than numbers do: which port a tool sends by, what a rule does.
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::Status;
 
-/// Whether the terminal is taken. Of the process, as the terminal is; relaxed suffices, for it orders nothing but itself.
+/// Says whether the terminal is taken. The process has one, as it has one terminal; relaxed suffices, for the flag orders nothing but itself.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Between two looks for whether the terminal is still there.

@@ -1,4 +1,4 @@
-//! Where snapshots come from: a running broker, by its socket, or a file of `--stats`.
+//! Reads snapshots: of a running broker, by its socket, or of a file of `--stats`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// So much waits for the screen; the broker conflates what it cannot hand over.
 const MOST_WAITING: usize = 64;
 
-/// What a broker says.
+/// A message of a broker.
 pub(super) enum News {
     Broker(String),
     Plan(PlanText),
@@ -149,9 +149,9 @@ pub(super) fn follow(path: PathBuf, interval_s: f64) -> io::Result<std::sync::mp
 pub(super) struct Replay {
     path: PathBuf,
     file: BufReader<File>,
-    /// Where each whole line begins.
+    /// The place at which each whole line begins.
     begins: Vec<u64>,
-    /// Where the last whole line ends.
+    /// The place at which the last whole line ends.
     end: u64,
 }
 

@@ -7,13 +7,13 @@ use super::theme::Theme;
 use super::units::{nanoseconds, percent, short, spark};
 use crate::report::table::grouped;
 
-/// What stands in one place of a table.
+/// One place of a table.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Cell {
     Text(String),
     /// Something a second; `None` where there are no two snapshots to tell it from.
     Rate(Option<f64>),
-    /// What is lost a second, and the words for the reasons.
+    /// The number of copies or packets that are lost a second, and the words for the reasons.
     Loss(f64, String),
     Count(u64),
     /// A share of 0 to 1.
@@ -130,7 +130,7 @@ impl Row {
 pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     pub(super) rows: Vec<Row>,
-    /// What rows in which nothing happens are called, such as `ports receive nothing`.
+    /// The words for rows in which nothing happens, such as `ports receive nothing`.
     pub(super) quiet: &'static str,
 }
 
@@ -315,10 +315,10 @@ impl Table {
     }
 }
 
-/// Which rows of a table are shown.
+/// The rows of a table that are shown.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Window {
-    /// How many lines there are for rows.
+    /// The number of lines that there are for rows.
     pub(super) rows: usize,
     pub(super) first: usize,
     pub(super) selected: Option<usize>,

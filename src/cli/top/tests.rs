@@ -125,7 +125,7 @@ fn rates_are_those_of_two_lines() {
     assert_eq!(bits.rows[0].cells[1].number(), Some(expected));
 }
 
-/// What is lost is told on the smallest screen, without colours, and in ASCII.
+/// Loss is told on the smallest screen, without colours, and in ASCII.
 #[test]
 fn loss_is_seen_everywhere() {
     let mut app = at_end_of("incident.jsonl");

@@ -22,12 +22,12 @@ impl Theme {
         if self.has_colours { style.fg(colour) } else { style }
     }
 
-    /// Of what is lost now.
+    /// The style of what is lost now.
     pub(super) fn bad(self) -> Style {
         self.coloured(Color::Red, Modifier::BOLD)
     }
 
-    /// Of what waits for somebody.
+    /// The style of what waits for somebody.
     pub(super) fn warn(self) -> Style {
         self.coloured(Color::Yellow, Modifier::BOLD)
     }
@@ -36,12 +36,12 @@ impl Theme {
         self.coloured(Color::Green, Modifier::BOLD)
     }
 
-    /// Of trends.
+    /// The style of trends.
     pub(super) fn flow(self) -> Style {
         self.coloured(Color::Blue, Modifier::empty())
     }
 
-    /// Of keys and commands.
+    /// The style of keys and commands.
     pub(super) fn accent(self) -> Style {
         self.coloured(Color::Cyan, Modifier::empty())
     }

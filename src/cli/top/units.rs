@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits and a prefix, and never a zero for what is not nothing.
 
-/// What rates are counted in.
+/// A unit that rates are counted in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub(super) enum Unit {
     #[default]

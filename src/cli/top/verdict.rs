@@ -1,4 +1,4 @@
-//! Whether anything is lost, where, why, and what to do about it.
+//! Judges whether anything is lost, where, why, and what to do about it.
 //!
 //! "Why" is what the numbers prove, never a guess. "Do" is a command of the pipeline language where one helps.
 
@@ -11,14 +11,14 @@ use crate::report::table::grouped;
 use tapline_api::snapshot::{GroupEntry, Snapshot};
 use tapline_api::words::{DropReason, ToolState};
 
-/// What is lost is still said so many seconds after the last of it.
+/// A loss is still told so many seconds after the last of it.
 const HOLD_S: f64 = 10.0;
 /// A link, or an lcore, that is used beyond this share is full.
 const FULL: f64 = 0.95;
 /// The parts that weights which are proposed are of.
 const WEIGHT_PARTS: f64 = 32.0;
 
-/// What is lost for one reason at one place.
+/// A loss: its place, its reason, and how much it is.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Loss {
     pub(super) kind: Kind,
@@ -31,7 +31,7 @@ pub(super) struct Loss {
     pub(super) rate: f64,
     /// Since the start of the counters.
     pub(super) total: u64,
-    /// When the loss began.
+    /// The time at which the loss began.
     pub(super) since: f64,
     pub(super) why: String,
     pub(super) remedy: String,
@@ -47,7 +47,7 @@ struct Counted {
     total: u64,
 }
 
-/// When what is lost began to be, and when the last of it was.
+/// Remembers when each loss began, and when the last of it was.
 #[derive(Default)]
 pub(super) struct Memory {
     spans: BTreeMap<(Kind, String, &'static str), (f64, f64)>,
@@ -303,7 +303,7 @@ pub(super) fn link_share(port: &str, interval: &Interval, way: Way) -> Option<f6
     Some(bytes * 8.0 / (f64::from(speed_mbps) * 1e6))
 }
 
-/// How grave a verdict is.
+/// The gravity of a verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mood {
     Well,

@@ -40,7 +40,7 @@ impl Page {
     }
 }
 
-/// Where the numbers come from.
+/// The source of the numbers.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Feed {
     Waiting,
@@ -58,7 +58,7 @@ pub(super) enum Feed {
     },
 }
 
-/// What the user has chosen to see.
+/// The user's choice of what is shown.
 pub(super) struct View {
     pub(super) page: Page,
     pub(super) unit: Unit,
@@ -500,7 +500,7 @@ fn folded(height: usize) -> Window {
     Window { rows: height.saturating_sub(1), folds: true, ..Window::default() }
 }
 
-/// What was counted since the start, exactly.
+/// Says what was counted since the start, exactly.
 fn totals(now: &Snapshot) -> Vec<String> {
     let (packets, copies) = (&now.packets, &now.copies);
     let mut lines = vec![format!(
