@@ -142,7 +142,7 @@ function place(/** @type {{name: string, boxes: Box[]}[]} */ columns, /** @type 
   const pixels = Number.isFinite(scale) ? Math.min(scale, 110 / Math.max(1e-9, ...columns.flatMap(({ boxes }) => boxes.map(box => box.rate)))) : 0;
   const narrow = width < 820;
   const shares = columns.reduce((all, { name }) => all + breadth(name), 0);
-  const one = narrow ? 128 : Math.min(220, Math.max(130, (width - left) / (shares * 1.7)));
+  const one = narrow ? 128 : Math.min(220, Math.max(144, (width - left) / (shares * 1.7)));
   const gap = (width - left - shares * one) / Math.max(1, columns.length - 1);
   const heights = columns.map(({ boxes }) => boxes.map(box => Math.max(least(box), box.rate * pixels + 10)));
   const tall = Math.max(...heights.map(list => list.reduce((sum, height) => sum + height + GAP, -GAP)));
@@ -217,7 +217,7 @@ function drawn(/** @type {Box} */ box, /** @type {number} */ pixels) {
     h('text', { class: 'name', x: box.x + 8, y: middle + (isRule && !lost ? 4 : -2) }, fit(box.name, letters - rate.length - 1)),
     h('text', { class: 'rate', x: box.x + box.w - 8, y: middle + (isRule && !lost ? 4 : -2) }, rate),
     isRule && !lost ? h('text', { class: 'says', x: box.x + 16 + box.name.length * 7.8, y: middle + 4 }, fit(box.says, Math.max(0, letters - rate.length - box.name.length - 5)))
-      : h('text', { class: lost ? 'loss' : 'says', x: box.x + 8, y: middle + 13 }, fit(lost || box.says, letters + 2)));
+      : h('text', { class: lost ? 'loss' : 'says', x: box.x + 8, y: middle + 13 }, fit(lost || box.says, letters + (lost ? 4 : 2))));
 }
 
 /** @param {Live} live @param {number} width @returns {Node} */
@@ -260,7 +260,7 @@ export function picture(live, width) {
   return h('div', { class: 'picture' },
     h('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'group', 'aria-label': 'Ports, rules, groups and tools with their rates' },
       h('defs', null, h('linearGradient', { id: 'fade', x1: 0, x2: 1 }, h('stop', { class: 'clear', offset: 0 }), h('stop', { class: 'full', offset: 1 }))),
-      shown.map(column => h('text', { key: column.name, class: 'column', x: column.boxes[0].x, y: 18 }, column.name, narrow ? '' : h('tspan', { class: 'note', dx: 8 }, column.note))),
+      shown.map(column => h('text', { key: column.name, class: 'column', x: column.boxes[0].x, y: 18 }, column.name, narrow || (width < 1200 && column.name === 'Tools') ? '' : h('tspan', { class: 'note', dx: 8 }, column.note))),
       parts,
       shown.flatMap(column => column.boxes.map(box => drawn(box, pixels)))),
     h('p', { class: 'key' }, h('i', { class: 'flow' }), 'width = rate', h('i', { class: 'thread' }), 'part not counted', h('i', { class: 'lost' }), 'lost'));
