@@ -5,7 +5,7 @@ import { spark } from './charts.js';
 import { h } from './html.js';
 import { missed, sum } from './live.js';
 import { exact, inUnit, percent, perSecond, short, time } from './units.js';
-import { linkShare, ruleTexts, toolPorts, working } from './verdict.js';
+import { linkShare, ruleTexts, toolPorts } from './verdict.js';
 
 /**
  * @typedef {import('./live.js').Live} Live
@@ -142,11 +142,11 @@ export function group(live, name) {
 /** @param {Live} live */
 export function lcores(live) {
   const rows = Object.entries(live.stats.lcores).map(([name, lcore]) => {
-    const share = working(live, name);
+    const share = lcore.busy;
     return { key: name, isHurt: lcore.is_stalled, cells: [h('span', { class: 'name' }, name), lcore.is_stalled ? h('span', { class: 'bad' }, 'stalled in ', lcore.stage) : lcore.stages.length === 3 ? 'all stages' : lcore.stages.join(', '),
       number(short(live.rate(s => s.lcores[name] && s.lcores[name].received + s.lcores[name].from_rings))), meter(share, 1), number(percent(share)), number(exact(lcore.panics), true)] };
   });
-  return table('Lcores', 'share of turns that found work', [{ head: 'lcore' }, { head: 'does', more: true }, { head: 'packets/s', isNumber: true }, { head: 'share', more: true }, { head: 'working', isNumber: true }, { head: 'panics', isNumber: true, more: true }], rows);
+  return table('Lcores', 'share of the time in which there was something to do', [{ head: 'lcore' }, { head: 'does', more: true }, { head: 'packets/s', isNumber: true }, { head: 'share', more: true }, { head: 'busy', isNumber: true }, { head: 'panics', isNumber: true, more: true }], rows);
 }
 
 /** Rules by what they match, the most first. @param {Live} live @param {number} most */

@@ -57,13 +57,6 @@ export function linkShare(live, port, way) {
   return bytes === null ? null : bytes * 8 / (speed * 1e6);
 }
 
-/** The share of an lcore's turns that found something to do. @param {Live} live @param {string} lcore */
-export function working(live, lcore) {
-  const turns = live.rate(stats => stats.lcores[lcore]?.turns);
-  const idle = live.rate(stats => stats.lcores[lcore]?.idle_turns);
-  return turns ? 1 - (idle ?? 0) / turns : null;
-}
-
 /** The port that each tool sends by, from the plan's text. @param {Live} live @returns {Record<string, string>} */
 export function toolPorts(live) {
   const ports = Object.create(null);
@@ -152,19 +145,19 @@ function explain(live, { kind, name, word }) {
 
 /** @param {Live} live @param {string} port */
 function missedWhy(live, port) {
-  const busy = Object.keys(live.stats.lcores).map(lcore => ({ lcore, share: working(live, lcore) ?? 0 })).sort((a, b) => b.share - a.share);
+  const busy = Object.entries(live.stats.lcores).map(([lcore, { busy }]) => ({ lcore, share: busy })).sort((a, b) => b.share - a.share);
   const [first] = busy;
   if (first && first.share >= FULL) {
     return {
-      because: `Missed by the NIC: lcore ${first.lcore} works all the time.`,
-      why: `It found something to do in ${percent(first.share)} of its turns.`,
+      because: `Missed by the NIC: lcore ${first.lcore} is ${percent(first.share)} busy.`,
+      why: busy.length === 1 ? 'It alone polls all ports.' : 'It is the busiest.',
       command: `set workers ${busy.length + 1}`,
       does: 'One more than there are, in the pipeline file; it is settled at the start. Or rules that do less.',
     };
   }
   return {
     because: 'Missed by the NIC: a burst was longer than its ring.',
-    why: first ? `No lcore works all the time: the busiest in ${percent(first.share)} of its turns.` : '',
+    why: first ? `No lcore is busy all the time: the busiest is ${percent(first.share)} busy.` : '',
     command: `port config ${port} rxd ${larger(live, `port attach ${port}`, 'rxd', 2, '4096')} interrupt`,
     does: 'Longer rings. The port stands still for a moment while it is set up again.',
   };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::board::{Board, Interval, Kind, loss_cell};
 use super::table::{Cell, Column, Row, Table};
 use super::units::Unit;
-use super::verdict::{Way, link_share, working_share};
+use super::verdict::{Way, link_share};
 use tapline_api::snapshot::{Dropped, PortEntry, RuleEntry, Snapshot};
 use tapline_api::words::ToolState;
 
@@ -270,8 +270,7 @@ fn lcores(interval: &Interval) -> Table {
         Column::left("lcore", 0),
         Column::left("does", 5),
         Column::right("in/s", 1),
-        Column::right("working", 0),
-        Column::right("busy so far", 4),
+        Column::right("busy", 0),
         Column::left("state", 2),
         Column::right("panics", 6),
         Column::right("stalls", 7),
@@ -297,7 +296,6 @@ fn lcores(interval: &Interval) -> Table {
                 Cell::text(name),
                 Cell::text(if roles.len() == 3 { "all stages".to_owned() } else { roles.join(", ") }),
                 Cell::Rate(received),
-                Cell::Share(working_share(name, interval)),
                 Cell::Share(Some(lcore.busy)),
                 Cell::text(if lcore.is_stalled { "STALLED" } else { "runs" }),
                 Cell::Count(lcore.panics),

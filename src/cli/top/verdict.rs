@@ -241,12 +241,13 @@ fn port_explained(word: &str, port: &str, interval: &Interval, plan: &PlanText) 
 
 /// Says which lcore is too slow, where only one can be.
 fn missed(port: &str, interval: &Interval, plan: &PlanText) -> (String, String) {
+    let polls = |lcore: &str| plan.lcores_of(port).is_none_or(|lcores| lcores == lcore);
     let lcores: Vec<(&str, f64)> = interval
         .now
         .lcores
         .iter()
-        .filter(|(lcore, _)| plan.lcores_of(port).is_none_or(|lcores| lcores == lcore.as_str()))
-        .filter_map(|(lcore, _)| Some((lcore.as_str(), working_share(lcore, interval)?)))
+        .filter(|(lcore, _)| polls(lcore))
+        .map(|(lcore, entry)| (lcore.as_str(), entry.busy))
         .collect();
     let more_lcores = || {
         format!(
@@ -254,28 +255,20 @@ fn missed(port: &str, interval: &Interval, plan: &PlanText) -> (String, String) 
         )
     };
     match lcores.as_slice() {
-        [(lcore, working)] if *working >= FULL => (
-            format!("lcore {lcore}, which alone polls it, works in {} of its turns", percent(*working)),
-            more_lcores(),
-        ),
+        [(lcore, busy)] if *busy >= FULL => {
+            (format!("lcore {lcore}, which alone polls it, is {} busy", percent(*busy)), more_lcores())
+        }
         _ => match lcores.iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
-            Some((lcore, working)) if *working >= FULL => {
-                (format!("lcore {lcore} works in {} of its turns", percent(*working)), more_lcores())
+            Some((lcore, busy)) if *busy >= FULL => {
+                (format!("lcore {lcore} is {} busy", percent(*busy)), more_lcores())
             }
             _ => (
-                "packets come in bursts that its descriptors do not hold; no lcore works all the time"
+                "packets come in bursts that its descriptors do not hold; no lcore is busy all the time"
                     .to_owned(),
                 format!("port config {port} rxd N interrupt, with N above the present number"),
             ),
         },
     }
-}
-
-/// Returns the share of an lcore's turns, in the interval, that found something to do.
-pub(super) fn working_share(lcore: &str, interval: &Interval) -> Option<f64> {
-    let turns = interval.counted(|snapshot| Some(snapshot.lcores.get(lcore)?.turns))?;
-    let idle = interval.counted(|snapshot| Some(snapshot.lcores.get(lcore)?.idle_turns))?;
-    (turns > 0).then(|| 1.0 - idle as f64 / turns as f64)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
