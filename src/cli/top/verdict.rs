@@ -367,6 +367,7 @@ mod tests {
             requested: 0,
             assigned: 0,
             unassigned: Default::default(),
+            recent: Default::default(),
         }
     }
 
