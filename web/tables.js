@@ -209,7 +209,7 @@ export function account(live) {
 export function events(events, most, when) {
   return h('section', { class: 'block', key: 'events' }, h('h2', null, 'Events ', h('span', { class: 'note' }, 'the latest first')),
     events.length ? h('ol', { class: 'events' }, events.slice(0, most).map(event => event.lost
-      ? h('li', { class: 'warning' }, h('span', null, `${exact(event.lost)} events were not kept`))
-      : h('li', { key: event.seq, class: event.level }, h('time', null, when(event.time)), h('span', { class: 'level' }, event.level === 'info' ? '' : event.level), h('span', null, event.text))))
+      ? h('li', { class: 'level-warning' }, h('span', null, `${exact(event.lost)} events were not kept`))
+      : h('li', { key: event.seq, class: `level-${event.level}` }, h('time', null, when(event.time)), h('span', { class: 'level' }, ['info', 'notice'].includes(event.level) ? '' : event.level), h('span', null, event.text))))
       : h('p', { class: 'note' }, 'Nothing happened yet.'));
 }

@@ -113,7 +113,7 @@ export function serve(port = 0, state = 'well', { interval = 1000 } = {}) {
   const planned = () => ({ id: broker.pending ? 14 : 13, sha256: '3f9a17c0ffee3f9a17c0ffee3f9a17c0ffee3f9a17c0ffee3f9a17c0ffee1234', confirm: broker.pending });
   const events = () => [
     { schema: 'tapline.event/1', seq: 39, time: began + 10, kind: 'workers_placed', level: 'info', object: null, text: 'workers on lcores 1, chosen: a core of its own on NUMA node 0' },
-    { schema: 'tapline.event/1', seq: 40, time: began + 300, kind: 'plan_changed', level: 'info', object: null, text: 'plan changed: 5 rules; planned in 3.1 ms, in force in 0.4 ms' },
+    { schema: 'tapline.event/1', seq: 40, time: began + 300, kind: 'plan_changed', level: 'notice', object: null, text: 'plan changed: 5 rules; planned in 3.1 ms, in force in 0.4 ms' },
     ...broker.state === 'incident' ? [{ schema: 'tapline.event/1', seq: 41, time: began + 310, kind: 'alarm', level: 'warning', object: 'ids-b', text: 'tool ids-b: its queue is above 80 % of its fill' }] : [],
   ];
   const receipt = () => ({ schema: 'tapline.reload/1', time: began + 300, broker: 'edge', seq: 2, id: planned().id, before: '81c2e05b', after: '3f9a17c0', by: { uid: 1004, user: 'anna', via: 'socket' }, result: 'done', planned_ms: 41.2, swapped_us: 310, retired_ms: 212, paused_us: 120,
