@@ -355,7 +355,7 @@ class App extends HTMLElement {
           h('tr', null, h('th', { scope: 'row' }, 'lost'), h('td', { class: receipt.lost?.packets || receipt.lost?.copies ? 'bad' : null }, `${exact(receipt.lost?.packets ?? 0)} packets, ${exact(receipt.lost?.copies ?? 0)} copies`)),
           h('tr', null, h('th', { scope: 'row' }, 'account'), h('td', { class: receipt.balanced ? 'good' : 'bad' }, receipt.balanced ? '✓ balanced' : '✗ not balanced'))))),
       receipt?.id > 1 && h('section', { class: 'block' }, h('h2', null, 'Text ', h('span', { class: 'note' }, `plan ${receipt.id - 1} → ${receipt.id}`)),
-        this.diff ? h('pre', { class: 'text', tabindex: 0 }, this.diff.split('\n').map(line => h('span', { class: line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : null }, `${line}\n`)))
+        this.diff ? h('pre', { class: 'text', tabindex: 0 }, this.diff.trimEnd().split('\n').map(line => h('span', { class: line.startsWith('+') ? 'plus' : line.startsWith('-') ? 'minus' : null }, `${line}\n`)))
           : this.may('viewer') ? h('button', { type: 'button', onclick: () => this.readDiff(receipt.id) }, 'Show the commands that differ') : this.command(`tapline ctl show diff ${receipt.id - 1} ${receipt.id}`)),
       plan?.text && h('section', { class: 'block' }, h('h2', null, 'Plan in force ', h('span', { class: 'note' }, `number ${plan.id}, ${plan.sha256.slice(0, 12)}, ${exact(plan.text.split('\n').length - 1)} commands`)),
         h('pre', { class: 'text', tabindex: 0 }, plan.text.length > 60000 ? `${plan.text.slice(0, 60000)}\n…` : plan.text))];
