@@ -1,6 +1,7 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
-# make test-web   tests of the HTTP server, with Prometheus and Alertmanager: fetches 30 MB
+# make test-web   the HTTP server with Prometheus and Alertmanager (fetches 30 MB), and its pages in Chromium: says what it skips where
+#                 node, npm or Chromium are missing
 # make soak       the tests that can go on for longer, for MINUTES (30) each, one after the other
 # make fuzz       the fuzz targets, for MINUTES (30) each, or those that TARGETS names
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
@@ -53,7 +54,7 @@ test-web: packages
 	@testbed/packages test web
 	@mkdir -p target && : >$(SKIPPED)
 	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --test product web::; status=$$?; \
-	testbed/skip/list $(SKIPPED); exit $$status
+	testbed/skip/list $(SKIPPED); testbed/web/run $(SHOTS) && exit $$status
 
 soak: packages
 	@testbed/packages test
@@ -62,6 +63,7 @@ soak: packages
 fuzz: packages
 	testbed/fuzz/run $(MINUTES) $(TARGETS)
 
+# SHOTS=FOLDER keeps a picture of each page and state
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock
 	testbed/nics/run

@@ -27,6 +27,8 @@ enum Command {
     Graph(cli::graph::Args),
     /// Send commands to a running broker
     Ctl(cli::ctl::Args),
+    /// Watch a running broker, or replay its statistics
+    Top(cli::top::Args),
     /// Say what a pipeline file does with each packet of a capture, and why
     Explain(cli::explain::Args),
     /// Compare two pipeline files: objects, and what becomes of the packets of a capture
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(&args),
         Command::Graph(args) => cli::graph::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
+        Command::Top(args) => cli::top::run(&args),
         Command::Explain(args) => cli::explain::run(&args),
         Command::Diff(args) => return ExitCode::from(cli::diff::run(&args)),
         Command::Audit(args) => cli::audit::run(&args),

@@ -19,7 +19,7 @@ pub(super) const RUNTIME: &str = "/run/tapline";
 /// The name of a unit's socket.
 pub(super) const SOCKET: &str = "control.sock";
 /// The longest reply: statistics of the largest plans.
-const MOST_REPLY_BYTES: usize = 256 << 20;
+pub(super) const MOST_REPLY_BYTES: usize = 256 << 20;
 
 /// Which broker is meant.
 #[derive(clap::Args, Debug)]
@@ -345,7 +345,7 @@ fn show(response: &Value, is_json: bool) -> Status {
 }
 
 /// Why there is no connection, and what to do.
-fn remedy(error: &std::io::Error) -> String {
+pub(super) fn remedy(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             "no broker listens here: there is no such socket; `tapline run --control PATH` makes one"
@@ -363,7 +363,7 @@ fn remedy(error: &std::io::Error) -> String {
 
 impl Which {
     /// The socket that is meant; where none is said, the only one of this machine.
-    fn path(&self) -> Result<PathBuf, Status> {
+    pub(super) fn path(&self) -> Result<PathBuf, Status> {
         match (&self.name, &self.control) {
             (Some(name), _) if name.contains('/') || name.is_empty() || name == ".." || name == "." => {
                 tell_line(format_args!("error: `{name}` is no broker's name; --control takes a path"));

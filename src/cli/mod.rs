@@ -35,6 +35,8 @@ mod shell;
 pub mod signals;
 /// `tapline run --stats`.
 pub mod stats_out;
+/// `tapline top`.
+pub mod top;
 /// `tapline version`.
 pub mod version;
 

@@ -26,6 +26,8 @@ mod service;
 mod socket;
 /// The folder of what outlives a broker.
 mod state;
+/// A broker, or its statistics, on a terminal.
+mod top;
 
 /// Connects to the control socket of a broker that has just been started: the one before may have left its own.
 pub(crate) fn connected(lab: &tapline_harness::lab::Lab) -> std::os::unix::net::UnixStream {
