@@ -132,7 +132,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Returns the host that a request is meant for, with its port where one is said.
 pub(super) fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     // RFC 9112, section 3.2.2: what the request line says comes before `Host`
-    let said = uri.authority().map(|authority| authority.as_str());
+    let said = uri.authority().map(axum::http::uri::Authority::as_str);
     said.or_else(|| headers.get(header::HOST)?.to_str().ok())
 }
 

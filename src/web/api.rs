@@ -315,6 +315,7 @@ pub(super) async fn method_not_allowed() -> Response {
 /// Parameters behind `?`, or why they are wrong.
 pub(super) type Wanted<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
+#[expect(clippy::result_large_err, reason = "an answer is made once a request")]
 fn of<T>(wanted: Wanted<T>) -> Result<T, Response> {
     wanted.map(|Query(wanted)| wanted).map_err(|rejection| bad(rejection.body_text()))
 }

@@ -72,7 +72,7 @@ impl Routes {
         let (mut snapshots, history) = (self.shared.snapshots(), Arc::clone(&self.front.history));
         let shared = Arc::clone(&self.shared);
         async move {
-            let mut plan = shared.last().plan.clone();
+            let mut plan = Arc::clone(&shared.last().plan);
             loop {
                 let published = Arc::clone(&snapshots.borrow_and_update().1);
                 if !Arc::ptr_eq(&plan, &published.plan) {
@@ -104,6 +104,7 @@ impl Routes {
     }
 
     /// Finds out who asks, and whether he may ask for that.
+    #[expect(clippy::result_large_err, reason = "an answer is made once a request")]
     fn judge(&self, peer: &Peer, request: &Request) -> Result<Asker, Response> {
         let path = request.uri().path();
         let Some(host) = host_of(request.uri(), request.headers()) else {

@@ -145,7 +145,7 @@ impl Teller {
     /// The statistics, which are put into words once for all streams. Their id is of an event that every stream of the snapshot knows.
     fn stats(&self, published: &Published) -> Bytes {
         let mut streamed = self.front.streamed.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = match &*streamed {
+        match &*streamed {
             Some((seq, text)) if *seq == published.seq => text.clone(),
             _ => {
                 let text = api::streamed(published, MOST_RULES);
@@ -153,8 +153,7 @@ impl Teller {
                 *streamed = Some((published.seq, text.clone()));
                 text
             }
-        };
-        text
+        }
     }
 
     fn message(&self, event: &str, data: &str) -> String {

@@ -53,7 +53,7 @@ pub fn answer_by(
             return Err(Error::refused(
                 "telemetry",
                 CALL,
-                &format!("{} is refused", name.to_string_lossy()),
+                format!("{} is refused", name.to_string_lossy()),
             ));
         }
     }

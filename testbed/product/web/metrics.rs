@@ -117,7 +117,7 @@ fn alerts_fire_when_they_should_and_no_other_time() {
     }
 }
 
-/// The bound of series holds with ten thousand rules, and all that is read of them is whole. How a run of so many ends is not judged here.
+/// The bound of series holds with ten thousand rules, and all that is read of them is whole.
 #[test]
 fn ten_thousand_rules_are_bounded() {
     let mut text = PIPELINE.replace("start\n", "set metrics rules 50\n");
@@ -139,5 +139,5 @@ fn ten_thousand_rules_are_bounded() {
             .map(|rules| rules.len()),
         Some(2)
     );
-    served.end();
+    // it is killed: how long so many rules take to end is not judged here
 }

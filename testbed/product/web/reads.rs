@@ -80,6 +80,17 @@ fn every_route_answers_what_it_says() {
     served.end();
 }
 
+/// The entries without what is of the interval before each snapshot.
+fn without_rates(part: &Value) -> Value {
+    let mut part = part.clone();
+    for entry in part.as_object_mut().into_iter().flat_map(|entries| entries.values_mut()) {
+        if let Some(fields) = entry.as_object_mut() {
+            fields.remove("recent");
+        }
+    }
+    part
+}
+
 #[test]
 fn what_is_read_at_rest_is_what_the_socket_says() {
     let served = Served::start(PIPELINE, &[]);
@@ -90,7 +101,7 @@ fn what_is_read_at_rest_is_what_the_socket_says() {
         let stats = served.json(&[], "/api/v1/stats");
         if stats["seq"].as_u64() > of_socket["seq"].as_u64() {
             for part in ["packets", "copies", "rules", "groups", "balanced"] {
-                assert_eq!(stats[part], of_socket[part], "{part}");
+                assert_eq!(without_rates(&stats[part]), without_rates(&of_socket[part]), "{part}");
             }
             break;
         }
