@@ -194,8 +194,9 @@ pub(super) fn assemble(
     let local_frames = local_frames(&plan, heartbeat_key);
     let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
     let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
-    let polled = receive_queues(&site, &intakes.polled);
-    polled.into_iter().for_each(|note| events.record(clock::now_ns(), note));
+    receive_queues(&site, &intakes.polled)
+        .into_iter()
+        .for_each(|note| events.record(clock::now_ns(), note));
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
@@ -248,8 +249,8 @@ pub(super) fn assemble(
     };
     panics::listen();
     let parts = intakes.of_workers.into_iter().zip(ways.of_workers).zip(makers);
-    let parts = parts.map(|((intakes, ways), maker)| Parts { intakes, ways, maker });
-    let workers = make_workers(&mut broker, &roles, parts);
+    let part = |((intakes, ways), maker)| Parts { intakes, ways, maker };
+    let workers = make_workers(&mut broker, &roles, parts.map(part));
     broker.roles = roles;
     Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
 }

@@ -164,6 +164,9 @@ fn why(reason: DropReason, tool: &str, interval: &Interval) -> String {
         DropReason::Undersize => "the copies are too short for the tool's port".to_owned(),
         DropReason::Unread => "the copies have layers that cannot be read to anonymise them".to_owned(),
         DropReason::Internal => "a stage panicked: a fault of Tapline, which the log tells".to_owned(),
+        DropReason::DiskSlow => "the disk of the store takes less than comes".to_owned(),
+        DropReason::NoSpace => "the disk of the store is full".to_owned(),
+        DropReason::WriteError => "the store's folder cannot be written: the log says why".to_owned(),
         DropReason::Congested => "its queue is full".to_owned(),
     }
 }
@@ -173,7 +176,9 @@ fn remedy(reason: DropReason, tool: &str) -> String {
         DropReason::Oversize => format!("tool modify {tool} oversize slice"),
         DropReason::RateLimited => format!("raise its rate: tool modify {tool} rate RATE"),
         DropReason::NoBuffer => "raise `set mempool` in the file, and start again".to_owned(),
-        DropReason::Internal => "show events".to_owned(),
+        DropReason::Internal | DropReason::WriteError => "show events".to_owned(),
+        DropReason::NoSpace => format!("free the disk, or keep less: tool modify {tool} keep SIZE"),
+        DropReason::DiskSlow => "give the store a faster disk, or its rules less: slice, sample".to_owned(),
         DropReason::Down | DropReason::Congested | DropReason::Undersize | DropReason::Unread => {
             "show tools".to_owned()
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::control::{slow_rule, wait_for_planning};
+use crate::changes::datagrams;
 use serde_json::{Value, json};
 use tapline_harness::client::{Client, request};
 use tapline_harness::judges::number;
@@ -234,7 +235,14 @@ fn results_have_the_fields_of_the_documentation_and_no_others() {
             (words(field), words(meaning))
         })
         .collect();
-    let fields: BTreeSet<String> = table.iter().flat_map(|(names, _)| names.clone()).collect();
+    let mut fields: BTreeSet<String> = table.iter().flat_map(|(names, _)| names.clone()).collect();
+    // one field is there where a capture was asked about
+    datagrams(&lab, "seen.pcap", 10);
+    let compared =
+        client.call("reload", &json!({ "file": "other.pipe", "dry_run": true, "read": "seen.pcap" }));
+    assert_eq!(keys(&compared), fields, "{compared}");
+    assert_eq!(compared["diff"]["schema"], "tapline.diff/1");
+    assert!(fields.remove("diff"));
     for receipt in [&pending, &rolled_back, &last] {
         assert_eq!(keys(receipt), fields, "{receipt}");
     }
