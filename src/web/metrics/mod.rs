@@ -96,9 +96,6 @@ struct Family {
     samples: Samples,
 }
 
-/// Gives each series' labels and value.
-type Series<'a> = dyn FnMut(&[&str], Number) + 'a;
-
 /// The series of a family, and where their values come from. None of an object that has no such value.
 enum Samples {
     One(fn(&Scene<'_>) -> Option<Number>),
@@ -109,7 +106,7 @@ enum Samples {
     Groups(fn(&GroupEntry) -> Option<Number>),
     Dedups(fn(&DedupEntry) -> Option<Number>),
     Lcores(fn(&LcoreEntry) -> Option<Number>),
-    Many(&'static [&'static str], fn(&Scene<'_>, &mut Series<'_>)),
+    Many(&'static [&'static str], fn(&Scene<'_>, table::Put<'_>)),
     ToolLatency,
     WayLatency,
     /// Series that were left out: known once all others are written.
