@@ -3,6 +3,8 @@
 
 /// The system's clocks: who keeps them, and one that is never set.
 pub mod clock;
+/// File systems: their room, and what may be done there.
+pub mod disk;
 /// Offloads of interfaces.
 pub mod ethtool;
 /// Interfaces of the kernel: their indices, flags and hardware types.

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Resolver;
 use super::definitions::{Definitions, Port};
 use super::port::only_sends;
+use crate::plan::shell_word;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 use tapline_api::words::{Granularity, HashKind, Oversize, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
@@ -372,13 +373,6 @@ fn key_help(files: &dyn Files, path: &Path) -> String {
             "a key has {KEY_LEN} bytes, or twice as many hexadecimal digits; name a file that is not there, to be told how to make one"
         ),
     }
-}
-
-/// A path as a shell takes it for one word.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Bytes behind the Ethernet header that a port carries.
