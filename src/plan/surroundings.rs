@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::tz::{self, TimeZone, TimeZoneDatabase};
-use tapline_datapath::copies::edit::anonymize::KEY_LEN;
+use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use tapline_dpdk::clock;
 use tapline_kernel::{interface, process};
 use tapline_lang::files::{Files, InMemory, NoFiles, Stream, Target, Unreadable};
@@ -93,27 +93,26 @@ pub struct Zones {
 
 /// Bytes that nobody can guess, drawn once: all that a plan chooses at random is made of them.
 #[derive(Clone)]
-pub struct Random(Result<[u8; KEY_LEN], String>);
+pub struct Random(Result<Key, String>);
 
 impl Random {
     /// Draws them from the kernel's generator.
     fn drawn() -> Self {
-        let mut bytes = [0; KEY_LEN];
-        let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-        Self(read.map(|()| bytes).map_err(|error| format!("/dev/urandom cannot be read: {error}")))
+        let drawn = File::open("/dev/urandom").and_then(Key::drawn);
+        Self(drawn.map_err(|error| format!("/dev/urandom cannot be read: {error}")))
     }
 
     /// Bytes that are known, and so no secret.
     pub fn known(bytes: [u8; KEY_LEN]) -> Self {
-        Self(Ok(bytes))
+        Self(Ok(Key::new(bytes)))
     }
 
     /// The key of `anonymize ip` where a plan names none.
     ///
     /// # Errors
     /// The reason why there are no random bytes.
-    pub fn key(&self) -> Result<[u8; KEY_LEN], &str> {
-        self.0.as_ref().copied().map_err(String::as_str)
+    pub fn key(&self) -> Result<Key, &str> {
+        self.0.as_ref().map(Key::clone).map_err(String::as_str)
     }
 }
 
@@ -202,6 +201,11 @@ impl Files for System {
         };
         let is_open = |there: Metadata| !there.is_file() || there.permissions().mode() & 0o004 != 0;
         is_pipeline() || path.metadata().is_ok_and(is_open)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        let there = fs::metadata(path).ok().filter(Metadata::is_file)?;
+        Some(there.permissions().mode() & 0o7777)
     }
 
     fn permit(&self, _: &Path) -> Result<(), Unreadable> {
@@ -306,6 +310,10 @@ impl Files for Confined {
         self.inside(path).is_ok_and(|path| System.may_be_shown(&path))
     }
 
+    fn mode(&self, path: &Path) -> Option<u32> {
+        System.mode(&self.inside(path).ok()?)
+    }
+
     fn permit(&self, path: &Path) -> Result<(), Unreadable> {
         self.inside(path).map(|_| ())
     }
@@ -348,6 +356,10 @@ impl Files for Lent {
 
     fn is_free(&self, path: &Path) -> bool {
         self.of(path).is_free(path)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        self.of(path).mode(path)
     }
 
     fn may_be_shown(&self, path: &Path) -> bool {

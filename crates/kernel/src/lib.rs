@@ -19,6 +19,8 @@ pub mod packet;
 pub mod peer;
 /// This process.
 pub mod process;
+/// Memory for keys, and cores.
+pub mod secret;
 /// Sockets that this process has open, and what the kernel counts of each.
 pub mod socket;
 /// The terminal that standard input comes from.
