@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::state::State;
 use tapline_api::words::Role;
@@ -107,11 +108,11 @@ impl Tokens {
         if self.all.len() >= MOST_TOKENS {
             return Err(format!("there are {MOST_TOKENS} tokens already; take one back"));
         }
-        let mut secret = [0; SECRET_BYTES];
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut secret))
+            .and_then(|mut file| file.read_exact(&mut *secret))
             .map_err(|error| format!("/dev/urandom cannot be read: {error}"))?;
-        let text = format!("{PREFIX}{}", hexadecimal(&secret));
+        let text = format!("{PREFIX}{}", hexadecimal(&*secret));
         self.all.push(Token {
             name: new.name,
             sha256: hash(&text),

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
