@@ -54,7 +54,7 @@ fn main() {
         .allowlist_function("rte_mbuf_dyn_rx_timestamp_register")
         .allowlist_function("rte_ring_(create|free)")
         .allowlist_type("rte_eth_stats|rte_eth_link|rte_ether_addr|tl_.*")
-        .allowlist_var("rte_eth_fp_ops|TL_.*|RTE_MAX_.*|RTE_PKTMBUF_HEADROOM|SOCKET_ID_ANY|RTE_MEMPOOL_CACHE_MAX_SIZE")
+        .allowlist_var("rte_eth_fp_ops|TL_.*|RTE_MAX_.*|RTE_PKTMBUF_HEADROOM|SOCKET_ID_ANY|RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_EAL_PMD_PATH")
         .opaque_type("rte_mbuf|rte_mempool|rte_ring")
         .derive_debug(false)
         .derive_default(true)

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <rte_bus.h>
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_ip.h>
 #include <rte_log.h>
+#include <rte_memory.h>
 #include <rte_pause.h>
 #include <rte_udp.h>
 #include "shim.h"
@@ -97,6 +99,17 @@ int tl_log_capture(void)
 		return -1;
 	return rte_openlog_stream(log_stream);
 }
+
+static int no_dump(const struct rte_memseg_list *list, void *unused)
+{
+	(void)unused;
+	/* what the kernel refuses stays in cores, which are off unless the user asks for them */
+	(void)madvise(list->base_va, list->len, MADV_DONTDUMP);
+	return 0;
+}
+
+/* Keeps all of EAL's memory out of core files. Pages that come later are mapped anew, and are kept out by a later call. */
+int tl_memory_no_dump(void) { return rte_memseg_list_walk(no_dump, NULL); }
 
 void tl_log_level(uint32_t level) { rte_log_set_global_level(level); }
 

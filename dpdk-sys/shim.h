@@ -92,6 +92,7 @@ uint64_t tl_tx_lens(unsigned l2, unsigned l3, unsigned l4);
 int tl_errno(void);
 int tl_log_capture(void);
 void tl_log_level(uint32_t level);
+int tl_memory_no_dump(void);
 size_t tl_log_take(char *text, size_t size);
 
 uint64_t tl_tsc(void);

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["plan"],
     &["report"],
     &["broker"],
-    &["explain"],
+    &["doctor", "explain"],
     &["control"],
     &["web"],
     &["cli"],

@@ -12,6 +12,8 @@ pub mod broker;
 pub mod cli;
 /// The owner of a running broker, and what it is asked.
 pub mod control;
+/// Says what a machine lacks, or a plan on it.
+pub mod doctor;
 /// Says of each packet of a capture what a plan does with it, and why.
 pub mod explain;
 #[cfg(test)]

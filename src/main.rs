@@ -23,6 +23,8 @@ enum Command {
     Run(cli::run::Args),
     /// Check a pipeline file; start nothing
     Check(cli::check::Args),
+    /// Say what this machine, or a pipeline file on it, lacks, and the command that mends it
+    Doctor(cli::doctor::Args),
     /// Draw a pipeline file; start nothing
     Graph(cli::graph::Args),
     /// Send commands to a running broker
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let status: Status = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Doctor(args) => cli::doctor::run(&args),
         Command::Graph(args) => cli::graph::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
         Command::Top(args) => cli::top::run(&args),

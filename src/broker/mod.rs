@@ -29,7 +29,7 @@ mod machine;
 /// Keeps next hops resolved and probes tools.
 pub mod neighbours;
 /// Finds offloads that change frames.
-mod offloads;
+pub mod offloads;
 /// Locks the files that are written.
 pub mod outputs;
 /// Watches the files that net_pcap writes.

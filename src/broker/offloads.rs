@@ -27,12 +27,36 @@ impl Drop for Ended {
 }
 
 /// An interface that changes frames, with what it does.
-struct Changing {
+pub struct Changing {
     interface: Index,
-    name: String,
+    pub name: String,
     /// It is the far end of the port's.
-    is_far_end: bool,
-    offloads: Vec<Offload>,
+    pub is_far_end: bool,
+    pub offloads: Vec<Offload>,
+}
+
+/// All that changes the frames of an interface before they are received.
+pub struct Changes {
+    pub changing: Vec<Changing>,
+    /// The far end is in another network namespace.
+    pub is_far_end_unseen: bool,
+}
+
+/// Looks for what changes frames before they are received by an interface, those that this machine sends counted if they are received, too.
+pub fn changes(interface: Index, name: &str, takes_outgoing: bool) -> Changes {
+    let mut changing = Vec::new();
+    if hardware_type(name) == Some(LOOPBACK) {
+        // that it leaves checksums out cannot be changed: there is no wire
+        changing.extend(Changing::of(interface, false, &[Offload::Tso, Offload::Gso]));
+    } else {
+        let of_sender = if takes_outgoing { &Offload::OF_SENDER[..] } else { &[] };
+        changing.extend(Changing::of(interface, false, &[&Offload::OF_RECEIVER[..], of_sender].concat()));
+    }
+    let far = far_end(interface);
+    if let Some(FarEnd::Here(far)) = far {
+        changing.extend(Changing::of(far, true, &Offload::OF_SENDER));
+    }
+    Changes { changing, is_far_end_unseen: far == Some(FarEnd::Elsewhere) }
 }
 
 impl Changing {
@@ -63,23 +87,12 @@ impl Changing {
 /// # Errors
 /// If this process may not switch it off.
 pub(super) fn look(port: &str, interface: Index, iface: &IfacePlan) -> io::Result<(Ended, Vec<Event>)> {
-    let is_loopback = hardware_type(&iface.interface) == Some(LOOPBACK);
-    let mut changing = Vec::new();
-    if is_loopback {
-        // that it leaves checksums out cannot be changed: there is no wire
-        changing.extend(Changing::of(interface, false, &[Offload::Tso, Offload::Gso]));
-    } else {
-        let of_sender = if iface.takes_outgoing { &Offload::OF_SENDER[..] } else { &[] };
-        changing.extend(Changing::of(interface, false, &[&Offload::OF_RECEIVER[..], of_sender].concat()));
-    }
+    let Changes { changing, is_far_end_unseen } =
+        changes(interface, &iface.interface, iface.takes_outgoing);
     let mut warnings = Vec::new();
-    match far_end(interface) {
-        Some(FarEnd::Here(far)) => changing.extend(Changing::of(far, true, &Offload::OF_SENDER)),
-        Some(FarEnd::Elsewhere) => {
-            let interface = iface.interface.clone();
-            warnings.push(Event::FarEndUnseen { port: port.to_owned(), interface });
-        }
-        None => {}
+    if is_far_end_unseen {
+        let interface = iface.interface.clone();
+        warnings.push(Event::FarEndUnseen { port: port.to_owned(), interface });
     }
     let mut ended = Ended::default();
     for mut changing in changing {

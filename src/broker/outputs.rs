@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use tapline_packet::by_id::ById;
 use tapline_store::disk::Disks;
 use tapline_store::folder::Folder;
 
+/// Captures and statistics tell of what others send: their group may read them, and nobody else.
+const MODE: u32 = 0o640;
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;
 
@@ -42,11 +45,11 @@ impl Locked {
             if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
                 return Ok(None);
             }
-            let made = File::options().write(true).create_new(true).open(path);
+            let made = File::options().write(true).create_new(true).mode(MODE).open(path);
             let is_new = made.is_ok();
             let file = match made {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    File::options().write(true).create(true).truncate(false).open(path)
+                    File::options().write(true).create(true).truncate(false).mode(MODE).open(path)
                 }
                 made => made,
             }?;

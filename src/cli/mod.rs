@@ -11,6 +11,8 @@ pub mod check;
 pub mod ctl;
 /// `tapline diff`.
 pub mod diff;
+/// `tapline doctor`.
+pub mod doctor;
 /// Lines that are typed at a terminal.
 mod editor;
 /// `tapline explain`.

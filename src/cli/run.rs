@@ -38,6 +38,7 @@ use tapline_api::snapshot::Snapshot;
 use tapline_api::words::Level;
 use tapline_dpdk::clock;
 use tapline_kernel::process;
+use tapline_kernel::secret::forbid_cores;
 use tapline_lang as lang;
 use tapline_lang::ast::session::Reload;
 use tapline_lang::diagnostic::Diagnostics;
@@ -73,6 +74,9 @@ pub struct Args {
     /// Keep tokens, the history and a plan that waits to be confirmed in this folder, which one broker has at a time
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Allow core files, and debuggers of the same user; packets and keys are in none
+    #[arg(long)]
+    core: bool,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
     #[arg(long)]
     profile: bool,
@@ -93,6 +97,9 @@ pub fn run(args: &Args) -> Status {
 
 /// Returns how a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
+    if !args.core {
+        forbid_cores();
+    }
     // no other thread runs yet
     let mut service = Service::take();
     let signals = Signals::handle()?;

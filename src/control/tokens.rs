@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::state::State;
 use tapline_api::words::Role;
@@ -107,7 +108,7 @@ impl Tokens {
         if self.all.len() >= MOST_TOKENS {
             return Err(format!("there are {MOST_TOKENS} tokens already; take one back"));
         }
-        let text = format!("{PREFIX}{}", secret()?);
+        let text = format!("{PREFIX}{}", &*secret()?);
         self.all.push(Token {
             name: new.name,
             sha256: hash(&text),
@@ -214,12 +215,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// The reason why there is none.
-pub fn secret() -> Result<String, String> {
-    let mut secret = [0; SECRET_BYTES];
+pub fn secret() -> Result<Zeroizing<String>, String> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut secret))
+        .and_then(|mut file| file.read_exact(&mut *secret))
         .map_err(|error| format!("/dev/urandom cannot be read: {error}"))?;
-    Ok(hexadecimal(&secret))
+    Ok(Zeroizing::new(hexadecimal(&*secret)))
 }
 
 /// Returns the SHA-256 of a secret, by which it is kept.

@@ -43,8 +43,17 @@ pub use run::{Run, RunOptions};
 pub use surroundings::Surroundings;
 pub use value::Plan;
 
+use std::path::Path;
+
 use self::progress::{GivenUp, Progress, Stage};
 use tapline_lang::Parsed;
+
+/// Returns a path as a shell takes it for one word.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
 
 /// Makes a plan of what was parsed, in such surroundings. Mistakes and warnings are added to `parsed.diagnostics`; with an error there
 /// is no plan.

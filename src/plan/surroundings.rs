@@ -6,13 +6,12 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::tz::{self, TimeZone, TimeZoneDatabase};
-use tapline_datapath::copies::edit::anonymize::KEY_LEN;
+use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use tapline_dpdk::clock;
 use tapline_kernel::{interface, process, storage};
 use tapline_lang::files::{Files, Folder, InMemory, NoFiles, Stream, Target, Unreadable};
@@ -93,27 +92,26 @@ pub struct Zones {
 
 /// Bytes that nobody can guess, drawn once: all that a plan chooses at random is made of them.
 #[derive(Clone)]
-pub struct Random(Result<[u8; KEY_LEN], String>);
+pub struct Random(Result<Key, String>);
 
 impl Random {
     /// Draws them from the kernel's generator.
     fn drawn() -> Self {
-        let mut bytes = [0; KEY_LEN];
-        let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-        Self(read.map(|()| bytes).map_err(|error| format!("/dev/urandom cannot be read: {error}")))
+        let drawn = File::open("/dev/urandom").and_then(Key::drawn);
+        Self(drawn.map_err(|error| format!("/dev/urandom cannot be read: {error}")))
     }
 
     /// Bytes that are known, and so no secret.
     pub fn known(bytes: [u8; KEY_LEN]) -> Self {
-        Self(Ok(bytes))
+        Self(Ok(Key::new(bytes)))
     }
 
     /// The key of `anonymize ip` where a plan names none.
     ///
     /// # Errors
     /// The reason why there are no random bytes.
-    pub fn key(&self) -> Result<[u8; KEY_LEN], &str> {
-        self.0.as_ref().copied().map_err(String::as_str)
+    pub fn key(&self) -> Result<Key, &str> {
+        self.0.as_ref().map(Key::clone).map_err(String::as_str)
     }
 }
 
@@ -212,6 +210,11 @@ impl Files for System {
             target: Target::Present { device: there.dev(), inode: there.ino() },
             total_bytes: storage::room(&handle).ok().map(|room| room.total_bytes),
         })
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        let there = fs::metadata(path).ok().filter(Metadata::is_file)?;
+        Some(there.permissions().mode() & 0o7777)
     }
 
     fn permit(&self, _: &Path) -> Result<(), Unreadable> {
@@ -320,6 +323,10 @@ impl Files for Confined {
         System.folder(&self.inside(path)?)
     }
 
+    fn mode(&self, path: &Path) -> Option<u32> {
+        System.mode(&self.inside(path).ok()?)
+    }
+
     fn permit(&self, path: &Path) -> Result<(), Unreadable> {
         self.inside(path).map(|_| ())
     }
@@ -362,6 +369,10 @@ impl Files for Lent {
 
     fn is_free(&self, path: &Path) -> bool {
         self.of(path).is_free(path)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        self.of(path).mode(path)
     }
 
     fn may_be_shown(&self, path: &Path) -> bool {

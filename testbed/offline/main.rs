@@ -8,6 +8,8 @@ mod classify;
 mod comments;
 /// Edits, transports, timestamps and next hops by themselves, by tshark, editcap, tcprewrite and models.
 mod copies;
+/// What machines lack that are made up.
+mod doctor;
 /// The table of encapsulations, each row with each feature that reads it, by tshark.
 mod encapsulations;
 /// Events, by golden texts, and by Python and the reference.

@@ -5,6 +5,8 @@
 mod access;
 /// Tunnels to the kernel, to Open vSwitch and through a tap's offloads.
 mod copies;
+/// What this machine lacks, with the commands that mend it.
+mod doctor;
 /// Links that flap, interfaces that go, MTUs that change, what the kernel counts as sent and missed.
 mod faults;
 /// The pages of the guide that need interfaces.

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::driver::{Devargs, KernelCounter, Takes};
-use tapline_kernel::{interface, process};
+use tapline_kernel::interface;
+use tapline_kernel::process::{Right, has_right};
 
 /// Drivers of the kernel that hand a PCI device to a program.
-const FOR_PROGRAMS: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
+pub const FOR_PROGRAMS: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 /// The folder in which the kernel shows PCI devices.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
@@ -28,28 +29,35 @@ pub(crate) fn advice(devargs: &Devargs, logged: &str) -> Option<String> {
             driver.name
         ));
     }
-    let interface = devargs.arguments().find(|argument| driver.interfaces.contains(&argument.name));
-    if let Some(missing) = interface.filter(|argument| interface::Index::of(argument.value).is_none()) {
+    let mut interfaces = devargs.arguments().filter(|argument| driver.interfaces.contains(&argument.name));
+    if let Some(missing) = interfaces.find(|argument| interface::Index::of(argument.value).is_none()) {
         return Some(format!("there is no interface `{}` here", missing.value));
     }
-    let (needed, word) = match (driver.kernel_counter, driver.takes) {
-        (KernelCounter::PacketSockets, _) => (vec![process::Right::NetRaw], "CAP_NET_RAW"),
-        (KernelCounter::XdpSockets, _) => (
-            vec![process::Right::NetRaw, process::Right::NetAdmin],
-            "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF",
-        ),
-        (_, Takes::Kernel { makes_interface: true, .. }) => {
-            (vec![process::Right::NetAdmin], "CAP_NET_ADMIN")
-        }
-        (_, Takes::Kernel { .. }) if interface.is_some() => (vec![process::Right::NetRaw], "CAP_NET_RAW"),
-        _ => return None,
+    let needed = rights_of(devargs);
+    let lacks = needed.iter().any(|&right| !has_right(right));
+    let words: Vec<&str> = needed.iter().map(|right| right.word()).collect();
+    let words = match words.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => words.concat(),
     };
-    let lacks = needed.into_iter().any(|right| !process::has_right(right));
-    lacks.then(|| format!("{} needs {word}; run as root, or give it to the program", driver.name))
+    lacks.then(|| format!("{} needs {words}; run as root, or give it to the program", driver.name))
+}
+
+/// Gives the rights that the driver of a device needs.
+pub fn rights_of(devargs: &Devargs) -> &'static [Right] {
+    let Some(driver) = devargs.driver() else { return &[] };
+    let has_interface = || devargs.arguments().any(|argument| driver.interfaces.contains(&argument.name));
+    match (driver.kernel_counter, driver.takes) {
+        (KernelCounter::PacketSockets, _) => &[Right::NetRaw],
+        (KernelCounter::XdpSockets, _) => &[Right::NetRaw, Right::NetAdmin, Right::Bpf],
+        (_, Takes::Kernel { makes_interface: true, .. }) => &[Right::NetAdmin],
+        (_, Takes::Kernel { .. }) if has_interface() => &[Right::NetRaw],
+        _ => &[],
+    }
 }
 
 /// Gives the whole address, if a device's name is one of PCI: `0000:03:00.0` or `03:00.0`.
-fn pci_address(device: &str) -> Option<String> {
+pub fn pci_address(device: &str) -> Option<String> {
     let device = device.strip_prefix("pci:").unwrap_or(device);
     let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
     let parts: Vec<&str> = device.split([':', '.']).collect();

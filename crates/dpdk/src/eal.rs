@@ -222,6 +222,13 @@ impl Drop for Running {
 /// `RTE_LOG_WARNING` (`rte_log.h`).
 const LOG_WARNING: u32 = 5;
 
+/// Returns the folder that EAL loads its drivers from.
+pub fn pmd_folder() -> &'static str {
+    let bytes: &'static [u8] = dpdk_sys::RTE_EAL_PMD_PATH;
+    let text = std::ffi::CStr::from_bytes_until_nul(bytes).ok();
+    text.and_then(|text| text.to_str().ok()).unwrap_or_default()
+}
+
 /// Free huge pages of every size on this machine, in MiB, that this process may use.
 pub fn free_huge_mib() -> u64 {
     let Ok(sizes) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return 0 };

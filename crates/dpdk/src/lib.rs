@@ -2,7 +2,7 @@
 #![warn(clippy::too_many_lines)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
-mod attach_advice;
+pub mod attach_advice;
 pub mod clock;
 mod device;
 pub mod driver;

@@ -100,6 +100,8 @@ impl Mempool {
                 more(pages, mib)
             )));
         }
+        // SAFETY: EAL is running (`eal`); the call changes no byte of its memory.
+        unsafe { dpdk_sys::tl_memory_no_dump() };
         Ok(Arc::new(Self { pool: Pool(raw), count, eal: eal.clone() }))
     }
 

@@ -3,6 +3,8 @@
 
 /// The system's clocks: who keeps them, and one that is never set.
 pub mod clock;
+/// File systems: their room, and what may be done there.
+pub mod disk;
 /// Offloads of interfaces.
 pub mod ethtool;
 /// Interfaces of the kernel: their indices, flags and hardware types.
@@ -17,6 +19,8 @@ pub mod packet;
 pub mod peer;
 /// This process.
 pub mod process;
+/// Memory for keys, and cores.
+pub mod secret;
 /// Sockets that this process has open, and what the kernel counts of each.
 pub mod socket;
 /// Space that is reserved for files, bytes that do not stay in the page cache, and the room of file systems.

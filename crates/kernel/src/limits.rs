@@ -36,7 +36,7 @@ pub fn available_memory() -> Option<Available> {
 }
 
 /// As [`available_memory`], of a machine whose files are below `root`.
-fn available_under(root: &Path) -> Option<Available> {
+pub fn available_under(root: &Path) -> Option<Available> {
     let machine = mem_available(root).map(|mib| Available { mib, limit: None });
     let groups = Hierarchy::all(root).into_iter().flat_map(|hierarchy| hierarchy.available());
     machine.into_iter().chain(groups).min_by_key(|available| available.mib)

@@ -14,21 +14,44 @@ pub fn own_uid() -> u32 {
 }
 
 /// A right that the kernel asks for (capabilities(7)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Right {
     /// `CAP_NET_RAW`: packet sockets.
     NetRaw,
     /// `CAP_NET_ADMIN`: interfaces are made and set.
     NetAdmin,
+    /// `CAP_BPF`: programs of XDP are loaded. `CAP_SYS_ADMIN`, which older kernels ask for, has it too.
+    Bpf,
+}
+
+impl Right {
+    pub const ALL: [Right; 3] = [Right::NetRaw, Right::NetAdmin, Right::Bpf];
+
+    /// Gives its name in capabilities(7).
+    pub fn word(self) -> &'static str {
+        match self {
+            Right::NetRaw => "CAP_NET_RAW",
+            Right::NetAdmin => "CAP_NET_ADMIN",
+            Right::Bpf => "CAP_BPF",
+        }
+    }
+
+    /// Gives the numbers of the capabilities that have it: one of them is enough.
+    /// # Source
+    /// linux/capability.h.
+    pub fn bits(self) -> &'static [u32] {
+        match self {
+            Right::NetRaw => &[13],
+            Right::NetAdmin => &[12],
+            Right::Bpf => &[39, 21],
+        }
+    }
 }
 
 /// Returns whether the calling thread has a right; also where the kernel does not say.
 pub fn has_right(right: Right) -> bool {
-    let right = match right {
-        Right::NetRaw => CapabilitySet::NET_RAW,
-        Right::NetAdmin => CapabilitySet::NET_ADMIN,
-    };
-    rustix::thread::capabilities(None).map_or(true, |sets| sets.effective.contains(right))
+    let has = |effective: CapabilitySet| right.bits().iter().any(|bit| effective.bits() & 1 << bit != 0);
+    rustix::thread::capabilities(None).map_or(true, |sets| has(sets.effective))
 }
 
 /// Returns the number of the group that files of this process get.

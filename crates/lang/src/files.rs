@@ -51,6 +51,11 @@ pub trait Files: Debug + Send + Sync {
     /// There is none.
     fn folder(&self, path: &Path) -> Result<Folder, Unreadable>;
 
+    /// Gives the permission bits of the regular file at `path`; `None` where there are none.
+    fn mode(&self, _path: &Path) -> Option<u32> {
+        None
+    }
+
     /// Says whether `path` may be named at all, to be read or written.
     ///
     /// # Errors
@@ -124,8 +129,12 @@ fn size(bytes: u64) -> String {
     }
 }
 
+/// Bytes that a file is read into without being moved: more than any key has.
+const FIRST_BYTES: u64 = 8192;
+
 fn whole(stream: Stream, most_bytes: u64) -> Result<Vec<u8>, Unreadable> {
-    let mut bytes = Vec::new();
+    // a key that grows out of its memory would be left there
+    let mut bytes = Vec::with_capacity(most_bytes.saturating_add(1).min(FIRST_BYTES) as usize);
     stream.take(most_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most_bytes { Err(Unreadable::TooLong(most_bytes)) } else { Ok(bytes) }
 }

@@ -49,15 +49,15 @@ fn scarce(place: &str, mib: u64) -> Option<Available> {
     available.filter(|available| available.mib < mib)
 }
 
-/// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
-///
-/// # Errors
-/// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Memory, Error> {
-    let plan = run.plan;
-    if eal::says_memory(&run.eal()) {
-        return Ok(Memory::AsGiven);
-    }
+/// The memory that EAL is to have for a plan, by the pages that it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Needed {
+    pub huge_mib: u32,
+    pub ordinary_mib: u32,
+}
+
+/// Computes the memory that EAL is to have for a plan.
+pub fn needed(run: Run<'_>) -> Needed {
     let counts: Vec<u32> =
         pool_sizes(run).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(run, to))).collect();
     let needed = |pages| {
@@ -65,14 +65,24 @@ pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Mem
             counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
         // and for a few ports that may come
         let base = if run.options.is_changeable { 2 * BASE_MIB } else { BASE_MIB };
-        pools.saturating_add(pools / 8).saturating_add(base + 2 * plan.ports.len() as u32)
+        pools.saturating_add(pools / 8).saturating_add(base + 2 * run.plan.ports.len() as u32)
     };
-    let huge = needed(Pages::Huge);
+    Needed { huge_mib: needed(Pages::Huge), ordinary_mib: needed(Pages::Ordinary) }
+}
+
+/// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
+///
+/// # Errors
+/// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
+pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Memory, Error> {
+    if eal::says_memory(&run.eal()) {
+        return Ok(Memory::AsGiven);
+    }
+    let Needed { huge_mib: huge, ordinary_mib: mib } = needed(run);
     let free = eal::free_huge_mib();
     if free >= u64::from(huge) {
         return Ok(Memory::HugePages);
     }
-    let mib = needed(Pages::Ordinary);
     if let Some(available) = scarce("start.memory", mib.into()) {
         return Err(Refusal::MempoolsTooLarge { mib, available }.into());
     }

@@ -5,7 +5,7 @@ pub(super) mod copies;
 /// Keeps what later plans have to make do with.
 pub(super) mod fixed;
 /// Looks whether the system has enough to give, and makes mempools.
-pub(super) mod memory;
+pub mod memory;
 /// Chooses lcores.
 pub mod placement;
 /// Attaches and starts ports.

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Resolver;
 use super::definitions::{Definitions, Port};
 use super::port::only_sends;
+use crate::plan::shell_word;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 use tapline_api::words::{Granularity, HashKind, Oversize, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
@@ -19,6 +20,7 @@ use tapline_datapath::copies::transport::{
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::EditId;
 use tapline_dpdk::driver::Devargs;
+use tapline_kernel::secret::wipe_stack;
 use tapline_lang::ast;
 use tapline_lang::ast::edit::Edit as Word;
 use tapline_lang::ast::port::{Device, PortOption};
@@ -30,11 +32,14 @@ use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan;
 use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
+use zeroize::Zeroizing;
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;
 /// More than any form of a key has.
 const MOST_KEY_BYTES: u64 = 4096;
+/// The permission bits by which others than a file's owner read and write it.
+const OTHERS: u32 = 0o066;
 /// Time to live where a tunnel does not say (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
 
@@ -118,22 +123,39 @@ impl<'a> Resolver<'a> {
         let files = &*self.surroundings.files;
         let read = files.read(Path::new(&path.value), MOST_KEY_BYTES);
         let read = read.map_err(|reason| format!("`{}` cannot be read: {reason}", path.value));
-        match read.and_then(|content| Key::from_file_content(&content).map_err(|error| error.to_string())) {
-            Ok(key) => Some(key),
+        let key = read
+            .map(Zeroizing::new)
+            .and_then(|content| Key::from_file_content(&content).map_err(|error| error.to_string()));
+        wipe_stack();
+        let key = match key {
+            Ok(key) => key,
             Err(message) => {
                 let help = key_help(files, Path::new(&path.value));
                 self.error(
                     Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help),
                 );
-                None
+                return None;
             }
+        };
+        // who can read the key can undo the edit, and who can write it chooses the key
+        if let Some(mode) = files.mode(Path::new(&path.value)).filter(|mode| mode & OTHERS != 0) {
+            let message = format!(
+                "key file `{}` has mode {mode:04o}: others than its owner can read or write it",
+                path.value
+            );
+            let help = format!("`chmod 600 {}` keeps it to its owner", shell_word(Path::new(&path.value)));
+            self.error(
+                Diagnostic::error(path.span, message).label("expected mode 0600 or 0400").help(help),
+            );
+            return None;
         }
+        Some(key)
     }
 
     fn random_key(&mut self, span: Span) -> Option<Key> {
         if self.random_key.is_none() {
             match self.surroundings.random.key() {
-                Ok(key) => self.random_key = Some(Key::new(key)),
+                Ok(key) => self.random_key = Some(key),
                 Err(reason) => self.error(Diagnostic::error(span, format!("no random key: {reason}"))),
             }
         }
@@ -367,18 +389,11 @@ impl<'a> Resolver<'a> {
 /// How to make a key. What is there, a link that leads nowhere too, is never written over by what is advised.
 fn key_help(files: &dyn Files, path: &Path) -> String {
     match files.is_free(path) {
-        true => format!("`head -c {KEY_LEN} /dev/urandom > {}` makes one", shell_word(path)),
+        true => format!("`(umask 077; head -c {KEY_LEN} /dev/urandom > {})` makes one", shell_word(path)),
         false => format!(
             "a key has {KEY_LEN} bytes, or twice as many hexadecimal digits; name a file that is not there, to be told how to make one"
         ),
     }
-}
-
-/// A path as a shell takes it for one word.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Bytes behind the Ethernet header that a port carries.

@@ -43,6 +43,10 @@ impl Lab {
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).expect("a writable folder");
+        if name.ends_with(".key") {
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&path, own).expect("a file of our own");
+        }
         path
     }
 

@@ -482,8 +482,11 @@ fn no_advice_overwrites_a_file_and_no_private_file_is_shown() {
         let said = key(taken);
         assert!(!said.contains("/dev/urandom") && said.contains("name a file that is not there"), "{said}");
     }
-    assert!(key("new.key").contains("help: `head -c 32 /dev/urandom > new.key` makes one"));
-    assert!(key("new key; rm x").contains("help: `head -c 32 /dev/urandom > 'new key; rm x'` makes one"));
+    assert!(key("new.key").contains("help: `(umask 077; head -c 32 /dev/urandom > new.key)` makes one"));
+    assert!(
+        key("new key; rm x")
+            .contains("help: `(umask 077; head -c 32 /dev/urandom > 'new key; rm x')` makes one")
+    );
 
     let secret =
         lab.write("secret", "root:x1secret:1\nrule create 5 from x1secret to x1secret\nx1secret\n");

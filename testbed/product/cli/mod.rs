@@ -20,6 +20,8 @@ mod log;
 mod prompt;
 /// A whole file in the place of the running plan.
 mod reload;
+/// Keys, cores, and who may read what is written.
+mod secrets;
 /// What a service manager is told.
 mod service;
 /// The control socket.

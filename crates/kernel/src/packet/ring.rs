@@ -104,6 +104,8 @@ impl Ring {
         // SAFETY: the kernel chooses a place that nothing else has; the length is that of the ring that the socket was just given.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) }
             .map_err(|error| Failure::of("mmap", error.into()))?;
+        // SAFETY: the ring is ours; the advice changes no byte of it. Packets are in no core.
+        let _ = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxDontDump) };
         let Some(start) = NonNull::new(start.cast()) else {
             return Err(Failure::of("mmap", rustix::io::Errno::NOMEM.into()));
         };

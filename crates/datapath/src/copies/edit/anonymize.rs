@@ -11,12 +11,16 @@
 //! # Source
 //! Xu, Fan, Ammar, Moon: "Prefix-Preserving IP Address Anonymization", ICNP 2002.
 
+use std::io::{self, Read};
+use std::sync::Arc;
+
 use aes::cipher::{BlockEncrypt, KeyInit};
 use aes::{Aes128, Block};
 use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::{Draft, NeedsWhole};
+use tapline_kernel::secret::Secret;
 use tapline_packet::extent;
 use tapline_packet::headers::checksum;
 use tapline_packet::headers::checksum::Sum;
@@ -36,9 +40,17 @@ const CACHE_LEN_IPV6: usize = 2048;
 /// How many packets inside packets are looked at: parse's limit for tunnels, and one that ICMP quotes.
 const MAX_DEPTH: usize = layers::MAX_SHELLS + 2;
 
-/// A Crypto-PAn key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key([u8; KEY_LEN]);
+/// A Crypto-PAn key, in memory that no core has. Clones are the same key.
+#[derive(Clone)]
+pub struct Key(Arc<Secret<[u8; KEY_LEN]>>);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        **self.0 == **other.0
+    }
+}
+
+impl Eq for Key {}
 
 /// A key file that holds no key.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
@@ -53,26 +65,47 @@ pub enum KeyError {
 
 impl Key {
     pub fn new(key: [u8; KEY_LEN]) -> Self {
-        Self(key)
+        Self::made(|place| *place = key)
+    }
+
+    /// Makes a key whose bytes `fill` writes.
+    fn made(fill: impl FnOnce(&mut [u8; KEY_LEN])) -> Self {
+        Self(Arc::new(Secret::new(|| {
+            let mut key = [0; KEY_LEN];
+            fill(&mut key);
+            key
+        })))
+    }
+
+    /// Draws a key.
+    ///
+    /// # Errors
+    /// If `source` gives too few bytes.
+    pub fn drawn(mut source: impl Read) -> io::Result<Self> {
+        let mut read = Ok(());
+        let key = Self::made(|key| read = source.read_exact(key));
+        read.map(|()| key)
     }
 
     /// The key of a file: 32 bytes as they are, or 64 hexadecimal digits with white space around them.
     /// # Errors
     /// `Length` and `Digit` say what the file holds instead.
     pub fn from_file_content(content: &[u8]) -> Result<Self, KeyError> {
-        if let Ok(key) = content.try_into() {
-            return Ok(Self(key));
+        if content.len() == KEY_LEN {
+            return Ok(Self::made(|key| key.copy_from_slice(content)));
         }
         let digits = content.trim_ascii();
         if digits.len() != 2 * KEY_LEN {
             return Err(KeyError::Length(content.len()));
         }
-        let mut key = [0; KEY_LEN];
-        for (index, digit) in digits.iter().enumerate() {
-            let value = char::from(*digit).to_digit(16).ok_or(KeyError::Digit(index + 1))? as u8;
-            key[index / 2] = key[index / 2] << 4 | value;
+        let value = |digit: &u8| char::from(*digit).to_digit(16);
+        if let Some(index) = digits.iter().position(|digit| value(digit).is_none()) {
+            return Err(KeyError::Digit(index + 1));
         }
-        Ok(Self(key))
+        let values = digits.iter().filter_map(value).enumerate();
+        Ok(Self::made(|key| {
+            values.for_each(|(index, value)| key[index / 2] = key[index / 2] << 4 | value as u8);
+        }))
     }
 }
 
@@ -95,10 +128,25 @@ pub struct Anonymize {
     pub inner: bool,
 }
 
-/// Maps addresses and rewrites packets; one for each worker.
-pub struct Anonymizer {
+/// The parts that a key is made into. The first round key of the cipher is half of the key itself.
+struct Schedule {
     cipher: Aes128,
     padding: [u8; 16],
+}
+
+impl Schedule {
+    fn of(key: &[u8; KEY_LEN]) -> Self {
+        let (cipher_key, padding) = key.split_at(16);
+        let cipher = Aes128::new_from_slice(cipher_key).expect("half a key is 16 bytes");
+        let mut block = Block::clone_from_slice(padding);
+        cipher.encrypt_block(&mut block);
+        Self { cipher, padding: block.into() }
+    }
+}
+
+/// Maps addresses and rewrites packets; one for each worker.
+pub struct Anonymizer {
+    schedule: Secret<Schedule>,
     keep: u32,
     keep_ipv6: u32,
     inner: bool,
@@ -118,13 +166,8 @@ impl std::fmt::Debug for Anonymizer {
 
 impl Anonymizer {
     pub fn new(anonymize: &Anonymize) -> Self {
-        let (cipher_key, padding) = anonymize.key.0.split_at(16);
-        let cipher = Aes128::new_from_slice(cipher_key).expect("half a key is 16 bytes");
-        let mut block = Block::clone_from_slice(padding);
-        cipher.encrypt_block(&mut block);
         let mut anonymizer = Self {
-            cipher,
-            padding: block.into(),
+            schedule: Secret::new(|| Schedule::of(&anonymize.key.0)),
             keep: u32::from(anonymize.keep.min(32)),
             keep_ipv6: u32::from(anonymize.keep_ipv6.min(128)),
             inner: anonymize.inner,
@@ -172,13 +215,13 @@ impl Anonymizer {
     /// The bits of a left-aligned address of `bits` that change, none of the first `keep` among them. Bit `n` depends on the `n`
     /// bits before it alone: that preserves prefixes. All bits are enciphered in one go, which keeps AES units busy.
     fn flips(&self, address: u128, bits: u32, keep: u32, blocks: &mut [Block]) -> u128 {
-        let padding = u128::from_be_bytes(self.padding);
+        let padding = u128::from_be_bytes(self.schedule.padding);
         let blocks = &mut blocks[keep as usize..bits as usize];
         for (block, bit) in blocks.iter_mut().zip(keep..) {
             let seen = if bit == 0 { 0 } else { u128::MAX << (128 - bit) };
             *block = (address & seen | padding & !seen).to_be_bytes().into();
         }
-        self.cipher.encrypt_blocks(blocks);
+        self.schedule.cipher.encrypt_blocks(blocks);
         blocks
             .iter()
             .zip(keep..)
