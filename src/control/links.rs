@@ -33,7 +33,7 @@ impl Links {
             self.0.remove(0);
         }
         self.0.push(Link { sha256: hash(&code), caller: caller.clone(), until: now + LIMIT });
-        Ok(code)
+        Ok(code.to_string())
     }
 
     /// Takes the link of a code, once; whom it was made for.

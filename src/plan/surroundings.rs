@@ -111,7 +111,10 @@ impl Random {
     /// # Errors
     /// The reason why there are no random bytes.
     pub fn key(&self) -> Result<Key, &str> {
-        self.0.as_ref().map(Key::clone).map_err(String::as_str)
+        match &self.0 {
+            Ok(key) => Ok(key.clone()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl SignIns {
             self.0.remove(0);
         }
         self.0.push(SignIn { sha256: hash(&value), caller, until: now + SIGN_IN_LIMIT });
-        Ok(value)
+        Ok(value.to_string())
     }
 
     fn get(&self, sha256: &str, now: Instant) -> Option<&Caller> {

@@ -194,12 +194,10 @@ pub(super) fn assemble(
     let local_frames = local_frames(&plan, heartbeat_key);
     let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
     let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
-    receive_queues(&site, &intakes.polled)
-        .into_iter()
-        .for_each(|note| events.record(clock::now_ns(), note));
+    let note = receive_queues(&site, &intakes.polled);
+    note.into_iter().for_each(|note| events.record(clock::now_ns(), note));
     layout.polled = intakes.polled;
-    let nothing = ById::filled(plan.egresses().count(), None);
-    let mut ways = outlets(&site, &mut started, &nothing, layout)?;
+    let mut ways = outlets(&site, &mut started, &ById::filled(plan.egresses().count(), None), layout)?;
     let neighbourhoods = neighbourhoods(&site, &mut started, local_frames, &mut ways, |_| false)?;
     let spare = started.into_iter().map(new_txqs).collect();
     let mut copy_resources = CopyResources::default();
@@ -248,9 +246,8 @@ pub(super) fn assemble(
         options,
     };
     panics::listen();
-    let parts = intakes.of_workers.into_iter().zip(ways.of_workers).zip(makers);
-    let part = |((intakes, ways), maker)| Parts { intakes, ways, maker };
-    let workers = make_workers(&mut broker, &roles, parts.map(part));
+    let parts = Parts::of_workers(intakes.of_workers, ways.of_workers, makers);
+    let workers = make_workers(&mut broker, &roles, parts);
     broker.roles = roles;
     Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
 }
@@ -292,6 +289,18 @@ struct Parts {
     intakes: Vec<Intake>,
     ways: WorkerWays,
     maker: Option<Maker>,
+}
+
+impl Parts {
+    /// Gives each worker its own.
+    fn of_workers(
+        intakes: Vec<Vec<Intake>>,
+        ways: Vec<WorkerWays>,
+        makers: Vec<Option<Maker>>,
+    ) -> impl Iterator<Item = Self> {
+        let parts = intakes.into_iter().zip(ways).zip(makers);
+        parts.map(|((intakes, ways), maker)| Self { intakes, ways, maker })
+    }
 }
 
 /// Makes the worker of each lcore in `roles`, and gives the broker a handle to each.

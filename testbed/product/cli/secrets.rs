@@ -144,11 +144,11 @@ fn a_core_that_is_allowed_has_no_key_and_no_packet_memory() {
                 kib = size.trim().trim_end_matches(" kB").parse().expect("a number");
             }
             // EAL's 256 MiB
-            if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| kib >= 200 << 10) {
-                if flags.split(' ').any(|flag| flag == "wr") {
-                    large += 1;
-                    assert!(flags.split(' ').any(|flag| flag == "dd"), "{kib} KiB: {flags}");
-                }
+            if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| kib >= 200 << 10)
+                && flags.split(' ').any(|flag| flag == "wr")
+            {
+                large += 1;
+                assert!(flags.split(' ').any(|flag| flag == "dd"), "{kib} KiB: {flags}");
             }
         }
         assert!(large > 0, "EAL's memory is there");

@@ -132,11 +132,11 @@ fn ten_thousand_rules_are_bounded() {
         metrics.lines().find_map(|line| line.strip_prefix("tapline_series_left_out ")).expect("a count");
     assert!(left_out.parse::<u64>().expect("a count") >= 9_952 * 8, "{left_out}");
     let stats = served.json(&[], "/api/v1/stats");
-    assert_eq!(stats["rules"].as_object().map(|rules| rules.len()), Some(10_002));
+    assert_eq!(stats["rules"].as_object().map(serde_json::Map::len), Some(10_002));
     assert_eq!(
         served.json(&[], "/api/v1/rules?offset=10000&limit=100")["rules"]
             .as_object()
-            .map(|rules| rules.len()),
+            .map(serde_json::Map::len),
         Some(2)
     );
     // it is killed: how long so many rules take to end is not judged here

@@ -43,7 +43,7 @@ fn every_route_answers_what_it_says() {
     }
     let rules = served.json(&[], "/api/v1/rules?sort=matched&limit=1");
     assert_eq!(
-        (&rules["total"], rules["rules"].as_object().map(|rules| rules.len())),
+        (&rules["total"], rules["rules"].as_object().map(serde_json::Map::len)),
         (&json!(2), Some(1))
     );
     assert!(rules["rules"]["10"]["matched"].as_u64() > Some(0), "{rules}");
