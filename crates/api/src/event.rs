@@ -172,7 +172,7 @@ events! {
         /// The MTU of the way, where a copy was too big and the error says it.
         mtu: Option<u32>,
     },
-    /// Somebody else has an address at which tunnels end.
+    /// Somebody else says that an address is theirs at which tunnels end, or that tunnels are sent from.
     AddressConflict = "address_conflict" { port: String, address: IpAddr, mac: String, },
     /// The system's clock was set.
     SystemClockStepped = "system_clock_stepped" { by_ns: i64, },
@@ -300,6 +300,8 @@ pub enum Alarm {
     OutputFailed { port: String, path: String, error: String },
     /// A port's device is gone; the run waits for it where it `waits`.
     PortGone { port: String, device: String, waits: bool },
+    /// Two neighbours answer for the address of a tunnel's next hop; copies go to `mac`, as before.
+    Conflict { next_hop: IpAddr, mac: String, other: String, tools: Vec<String> },
     /// A worker that panicked too often receives no more.
     WorkerRetired { lcore: u32, panics: usize, seconds: u64 },
 }
@@ -323,6 +325,7 @@ impl Alarm {
             Alarm::CaptureStalled { .. } => "capture_stalled",
             Alarm::OutputFailed { .. } => "output_failed",
             Alarm::PortGone { .. } => "port_gone",
+            Alarm::Conflict { .. } => "conflict",
             Alarm::WorkerRetired { .. } => "worker_retired",
         }
     }
@@ -333,7 +336,8 @@ impl Alarm {
             Alarm::Queue { .. }
             | Alarm::Utilisation { .. }
             | Alarm::ReplayStarved { .. }
-            | Alarm::PortGone { .. } => false,
+            | Alarm::PortGone { .. }
+            | Alarm::Conflict { .. } => false,
             Alarm::ReplayFailed { .. }
             | Alarm::CaptureFailed { .. }
             | Alarm::CaptureStalled { .. }
@@ -352,6 +356,7 @@ impl Alarm {
             | Alarm::ReplayFailed { port, .. }
             | Alarm::OutputFailed { port, .. }
             | Alarm::PortGone { port, .. } => format!("port {port}"),
+            Alarm::Conflict { next_hop, .. } => format!("next hop {next_hop}"),
             Alarm::WorkerRetired { lcore, .. } => format!("lcore {lcore}"),
         }
     }
@@ -383,6 +388,13 @@ impl Alarm {
             Alarm::PortGone { port, device, waits: false } => {
                 write!(f, "port {port}: {device} is gone, and is not attached again")
             }
+            Alarm::Conflict { next_hop, other, .. } if !is_raised => {
+                write!(f, "next hop {next_hop}: not two answer for it any more, {other} or the one before")
+            }
+            Alarm::Conflict { next_hop, mac, other, .. } => write!(
+                f,
+                "next hop {next_hop}: {mac} and {other} both answer for it; copies go to {mac}: find out which is right, or say `next-hop MAC`"
+            ),
             Alarm::WorkerRetired { lcore, panics, seconds } => write!(
                 f,
                 "lcore {lcore}: more than {panics} panics in {seconds} s: the worker receives no more; what its ports get is missed"
@@ -719,7 +731,7 @@ impl Event {
             Event::TunnelRefused { tool, reason, by, mtu } => write_refused(f, tool, *reason, *by, *mtu),
             Event::AddressConflict { port, address, mac } => write!(
                 f,
-                "port {port}: {mac} has {address}, too, where tunnels end: give one of the two another address"
+                "port {port}: {mac} has {address}, too, which is this port's for tunnels: give one of the two another address"
             ),
             Event::SystemClockStepped { by_ns } => write!(
                 f,
