@@ -71,9 +71,9 @@ impl Account {
         tool_counters(&self.counters, self.writers.as_deref(), tool)
     }
 
-    /// Returns how often each worker has polled a queue or a ring.
-    pub(super) fn polls(&self) -> Vec<u64> {
-        self.counters.iter().map(|counters| counters.lcore.polls()).collect()
+    /// Returns how many bursts each worker was given by queues and rings.
+    pub(super) fn bursts(&self) -> Vec<u64> {
+        self.counters.iter().map(|counters| counters.lcore.bursts()).collect()
     }
 
     /// Returns whether something of a plan before is on its way.

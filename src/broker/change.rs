@@ -187,6 +187,8 @@ impl Broker {
         let (parts, counters) = self.parts(&plan, &kept, makers, setups);
         let writers = retirement.writers.take();
         self.account.go_on(&kept, counters, writers);
+        self.moments.look(&self.account);
+        self.moments.go_on(&kept);
         self.guards.go_on(&kept);
         self.machine.clocks.follow(plan.settings.clock);
         if let Some(untied) = retirement.untied.take() {

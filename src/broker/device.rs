@@ -141,6 +141,8 @@ impl Device {
             ended: progress.is_ended(),
             passes: progress.passes.get(),
             passed_over: progress.passed_over.get(),
+            read_bytes: progress.read_bytes.get(),
+            all_bytes: Some(progress.all_bytes.get()).filter(|&bytes| bytes > 0),
             error: progress.failure().map(str::to_owned),
         })
     }

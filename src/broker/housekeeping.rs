@@ -7,7 +7,9 @@ use super::device::Device;
 use super::gone::Absence;
 use super::kept::Kept;
 use super::pcap_output::Failure;
+use super::recent::STEP;
 use super::start::ports::interface_mtu;
+use crate::health::loss::LossWatch;
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::Run;
@@ -24,6 +26,7 @@ use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
 use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
+use tapline_dpdk::lcore::Running;
 use tapline_packet::by_id::{ById, Id};
 
 /// The state of the control thread's watches over workers, tools and wires.
@@ -45,6 +48,11 @@ pub(super) struct Guards {
     /// For each port: what a replay without mbufs had read at the last look, and whether that was said.
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
     pub(super) absences: ById<PortId, Absence>,
+    /// Ports that lose packets, and tools that drop copies.
+    pub(super) losses: ById<PortId, LossWatch>,
+    pub(super) drops: ById<ToolId, LossWatch>,
+    /// The account does not balance.
+    pub(super) unbalanced: Alarm,
     /// Ports that were closed for a change which was given up, to be put back once what is left of them is gone.
     pub(super) put_back_later: Vec<String>,
 }
@@ -64,8 +72,13 @@ impl Guards {
         self.cut = moved(&self.cut, &kept.ports);
         self.starved = moved(&self.starved, &kept.ports);
         self.absences = moved(&self.absences, &kept.ports);
+        self.losses = moved(&self.losses, &kept.ports);
+        self.drops = moved(&self.drops, &kept.tools);
     }
 }
+
+/// The alarms that a tool's threshold raises, in the order of [`Guards::alarms`].
+pub(super) const OF_THRESHOLDS: [AlarmKind; 2] = [AlarmKind::Queue, AlarmKind::Utilisation];
 
 /// Time between two looks at links and alarms.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -103,6 +116,10 @@ impl Broker {
         self.machine.clocks.look(now, &self.machine.ports, &mut self.events.at(now_ns));
         self.watch_workers(now, now_ns);
         self.watch_panics(now_ns);
+        if now >= self.moments.next {
+            self.moments.next = now + STEP;
+            self.step(now_ns);
+        }
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
             self.watch_tools(now, now_ns);
@@ -178,12 +195,16 @@ impl Broker {
             self.guards.watchdogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
             let lcore = handle.lcore.0;
-            let quiet_ms = |quiet: Duration| u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-            let event = match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let cpu = || handle.running.as_ref().map(Running::cpu_use).unwrap_or_default();
+            let event = match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest, cpu) {
                 Some(Turn::Stalled(quiet)) => {
-                    Event::WorkerStalled { lcore, stage: counters.lcore.stage(), quiet_ms: quiet_ms(quiet) }
+                    Event::WorkerStalled { lcore, stage: counters.lcore.stage(), quiet_ms: ms(quiet) }
                 }
-                Some(Turn::Recovered(quiet)) => Event::WorkerRecovered { lcore, quiet_ms: quiet_ms(quiet) },
+                Some(Turn::Starved { quiet, ran }) => {
+                    Event::WorkerStarved { lcore, quiet_ms: ms(quiet), ran_ms: ms(ran) }
+                }
+                Some(Turn::Recovered(quiet)) => Event::WorkerRecovered { lcore, quiet_ms: ms(quiet) },
                 None => continue,
             };
             self.events.record(now_ns, event);
@@ -251,14 +272,14 @@ impl Broker {
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
-            for ((alarm, value), kind) in self.guards.alarms[id].iter_mut().zip(values).zip(AlarmKind::ALL)
-            {
+            for ((alarm, value), kind) in self.guards.alarms[id].iter_mut().zip(values).zip(OF_THRESHOLDS) {
                 let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) else { continue };
                 let (tool, percent, hold_s) =
                     (tool.name.clone(), u32::from(spec.percent), spec.hold.as_secs_f64());
-                let alarm = match kind {
-                    AlarmKind::Queue => Raised::Queue { tool, percent, hold_s },
-                    AlarmKind::Utilisation => Raised::Utilisation { tool, percent, hold_s },
+                let alarm = if kind == AlarmKind::Queue {
+                    Raised::Queue { tool, percent, hold_s }
+                } else {
+                    Raised::Utilisation { tool, percent, hold_s }
                 };
                 record_alarm(&mut self.events, now_ns, alarm, is_raised);
             }

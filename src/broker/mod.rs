@@ -18,6 +18,8 @@ mod gone;
 mod housekeeping;
 /// Stands for an interface of the kernel that is a port.
 pub mod iface_port;
+/// Judges what a second's statistics say.
+mod judge;
 /// This is what another plan keeps.
 mod kept;
 /// Holds ports, clocks and files.
@@ -32,6 +34,8 @@ pub mod outputs;
 pub mod pcap_output;
 /// Sets up beside the running plan what another asks for.
 mod prepare;
+/// Keeps the moments that rates are counted from.
+mod recent;
 /// Writes captures.
 pub mod recorder;
 /// Names why a plan is not run.
@@ -53,6 +57,7 @@ use std::time::{Duration, Instant};
 use crate::health::tool::Observation;
 use crate::plan::{Plan, RunOptions, memory};
 use crate::report::events::Events;
+use crate::report::recent::Mark;
 use crate::report::snapshot;
 use crate::report::snapshot::totals::InFlight;
 use crate::report::snapshot::{Report, lcore};
@@ -60,6 +65,7 @@ use account::Account;
 use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
+use recent::Moments;
 use recorder::Recorder;
 use refusal::Refusal;
 use retire::{Retirement, Swapped};
@@ -69,7 +75,7 @@ use start::placement::LcoreRoles;
 use start::queues::Layout;
 use tapline_api::event::Event;
 use tapline_api::snapshot::{InFlightLimit, KeptDevice, Snapshot};
-use tapline_api::words::{AlarmKind, Stage};
+use tapline_api::words::Stage;
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::ToolId;
 use tapline_datapath::worker::Phase;
@@ -120,6 +126,8 @@ pub struct Broker {
     /// The failures while running: recorded once, and remembered for the exit status.
     failures: Vec<Event>,
     started: Instant,
+    /// The moments that rates are counted from.
+    moments: Moments,
     fixed: Fixed,
     roles: LcoreRoles,
     /// Who polls and sends what.
@@ -222,17 +230,18 @@ impl Broker {
         self.account.cleared_drivers =
             self.machine.ports.ids().map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
+        self.moments.cleared = self.started.elapsed();
     }
 
-    /// Says how much may be on its way, since workers had polled so often; nothing once all have returned.
+    /// Says how much may be on its way, since workers had been given so many bursts; nothing once all have returned.
     /// # Source
-    /// Every poll gives a burst at the most, and a worker has one in its hands.
-    fn in_flight(&self, polls: &[u64]) -> InFlight {
+    /// Besides the bursts that came meanwhile, a worker has one in its hands.
+    fn in_flight(&self, bursts: &[u64]) -> InFlight {
         if self.is_at_rest {
             return InFlight::default();
         }
         let plan = &*self.plan;
-        let bursts: u64 = self.account.polls().iter().zip(polls).map(|(now, then)| now - then + 1).sum();
+        let bursts: u64 = self.account.bursts().iter().zip(bursts).map(|(now, then)| now - then + 1).sum();
         InFlight {
             packets: bursts * plan.settings.burst as u64 + memory::between_lcores(plan),
             waiting: memory::waiting_by_egress(plan),
@@ -240,20 +249,35 @@ impl Broker {
         }
     }
 
+    /// Takes the statistics as they are. Their rates are of the last second, and of up to a second before.
     pub fn snapshot(&self) -> Snapshot {
-        let polls = self.account.polls();
+        self.snapshot_since(self.moments.standing())
+    }
+
+    /// Takes the statistics as they are, with rates of the time since `mark`.
+    pub fn snapshot_since(&self, mark: &Mark) -> Snapshot {
+        let mut snapshot = self.count();
+        self.moments.fill(&mut snapshot, mark, &self.plan, &self.account);
+        snapshot
+    }
+
+    /// Begins an interval at `snapshot`, which was just taken.
+    pub fn mark(&mut self, snapshot: &Snapshot) -> Mark {
+        Mark { snapshot: Some(Arc::new(snapshot.clone())), peaks: self.moments.look(&self.account) }
+    }
+
+    /// Puts the numbers of this moment together.
+    fn count(&self) -> Snapshot {
+        let bursts = self.account.bursts();
         let all = self.account.totals();
-        let in_flight = self.in_flight(&polls);
+        let in_flight = self.in_flight(&bursts);
         let is_balanced = all.is_balanced_within(&in_flight);
         let totals =
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
         let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
             |(index, (handle, counters))| {
                 let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
-                (
-                    handle.lcore,
-                    lcore::entry(handle.stages, counters, watchdog.is_stalled(), watchdog.stalls),
-                )
+                (handle.lcore, lcore::entry(handle.stages, counters, &watchdog))
             },
         );
         let mut snapshot = snapshot::snapshot(Report {
@@ -285,14 +309,7 @@ impl Broker {
         for ((_, entry), port) in snapshot.ports.iter_mut().zip(self.plan.ports.ids()) {
             entry.answers = self.neighbours.answers(port);
         }
-        for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
-            tool.alarms = AlarmKind::ALL
-                .into_iter()
-                .zip(alarms)
-                .filter(|(_, alarm)| alarm.is_raised())
-                .map(|(name, _)| name)
-                .collect();
-        }
+        self.guards.show_alarms(&mut snapshot);
         snapshot
     }
 

@@ -19,6 +19,8 @@ pub mod explain;
 pub mod filter;
 /// `tapline graph`.
 pub mod graph;
+/// The line at the foot of a terminal.
+mod live;
 /// Writes what a command says.
 pub mod output;
 /// The prompt of `tapline run -i`.

@@ -38,6 +38,22 @@ fn screen() -> MutexGuard<'static, Option<Screen>> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The line at the foot of the terminal, while there is one.
+static LIVE: Mutex<String> = Mutex::new(String::new());
+
+/// A piece that has the live line drawn anew: a carriage return, which stands in no message.
+const DRAW: &str = "\r";
+
+/// Shows another live line, or none where `line` is empty. One that finds the terminal busy is not shown before the next.
+pub fn show_live(line: String) {
+    let Some([_, remarks]) = APART.get() else { return };
+    let is_gone = line.is_empty();
+    *LIVE.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    if is_gone || remarks.is_empty() {
+        remarks.push(DRAW);
+    }
+}
+
 /// From now on what goes to the terminal stands above the line that is being edited.
 pub fn write_above(printer: Printer) {
     *screen() = Some(Screen { printer: Arc::new(Mutex::new(printer)), modes: Modes::of_stdin() });
@@ -55,11 +71,33 @@ pub fn restore_terminal() {
 struct Shared<W> {
     stream: W,
     is_terminal: bool,
+    /// The live line was there when it was last written.
+    has_live: bool,
 }
 
 impl<W: Write + IsTerminal> Shared<W> {
     fn new(stream: W) -> io::Result<Self> {
-        Ok(Self { is_terminal: stream.is_terminal(), stream })
+        Ok(Self { is_terminal: stream.is_terminal(), stream, has_live: false })
+    }
+}
+
+impl<W: Write> Shared<W> {
+    /// Writes what stands above the live line, and the line anew below it.
+    fn write_above_live(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let was_live = std::mem::replace(&mut self.has_live, !live.is_empty());
+        if !self.is_terminal || (live.is_empty() && !was_live) {
+            return if bytes == DRAW.as_bytes() { Ok(bytes.len()) } else { self.stream.write(bytes) };
+        }
+        // carriage return; ECMA-48, EL: erase the line
+        let mut whole = b"\r\x1b[K".to_vec();
+        whole.extend(bytes.iter().filter(|_| bytes != DRAW.as_bytes()));
+        // a line that is not ended is not written over
+        if bytes == DRAW.as_bytes() || bytes.ends_with(b"\n") {
+            whole.extend(live.as_bytes());
+        }
+        self.stream.write_all(&whole)?;
+        Ok(bytes.len())
     }
 }
 
@@ -68,7 +106,7 @@ impl<W: Write> Write for Shared<W> {
         // whoever ends the editor waits for no printer
         let printer =
             screen().as_ref().filter(|_| self.is_terminal).map(|screen| Arc::clone(&screen.printer));
-        let Some(printer) = printer else { return self.stream.write(bytes) };
+        let Some(printer) = printer else { return self.write_above_live(bytes) };
         let text = String::from_utf8_lossy(bytes).into_owned();
         match printer.lock().unwrap_or_else(PoisonError::into_inner).print(text) {
             Ok(()) => Ok(bytes.len()),

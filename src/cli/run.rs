@@ -7,6 +7,7 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use super::ctl::{RUNTIME, SOCKET};
+use super::live::LiveLine;
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::prompt::{Prompt, is_exit};
 use super::service::Service;
@@ -123,6 +124,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         bell,
         service,
         hangup: None,
+        live: None,
     };
     run.write_log();
     if args.control.is_some() || run.service.is_there() {
@@ -134,6 +136,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         run.print("started\n");
     }
     run.prompt.iter_mut().for_each(Prompt::show);
+    run.live = LiveLine::on_terminal(run.prompt.is_some());
     signals.run();
     let end = run.watch(&signals);
     signals.end();
@@ -274,6 +277,7 @@ struct Run<'a> {
     service: Service,
     /// A reload that a signal asked for.
     hangup: Option<Ticket>,
+    live: Option<LiveLine>,
 }
 
 impl Run<'_> {
@@ -352,12 +356,18 @@ impl Run<'_> {
             let now = Instant::now();
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.write_stats(&self.session.snapshot());
+                if self.stats.is_wanted() {
+                    let snapshot = self.session.next_snapshot();
+                    self.write_stats(&snapshot);
+                }
             }
             self.heed(signals);
             let tick = self.session.tick();
             tick.progress.iter().for_each(tell_line);
             self.write_log();
+            if let Some(live) = &mut self.live {
+                live.look(|| self.session.snapshot());
+            }
             self.service.look(&self.session);
             for (old, new) in tick.renamed {
                 self.server.iter_mut().for_each(|server| server.rename(old, new));
@@ -450,6 +460,7 @@ impl Run<'_> {
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
         self.service.stops();
+        self.live = None;
         // the terminal is as it was before the last words
         if let Some(prompt) = self.prompt.take() {
             self.script = prompt.status();

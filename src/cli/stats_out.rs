@@ -120,6 +120,11 @@ impl StatsOut {
         self.reopen().filter(|_| !was_refused)
     }
 
+    /// Returns whether lines go anywhere.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self.target, Target::Nowhere)
+    }
+
     pub fn is_stdout(&self) -> bool {
         matches!(self.target, Target::StandardOutput)
     }

@@ -126,6 +126,11 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
+    /// Returns whether nothing waits to be written.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().bytes == 0
+    }
+
     /// Returns whether half of the room is free: what asks for much output may go on.
     pub fn has_room(&self) -> bool {
         self.0.lock().bytes < self.0.most_bytes / 2

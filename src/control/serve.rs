@@ -12,6 +12,7 @@ use super::lines::Line;
 use super::session::{Answer, Session, Ticket};
 use super::socket::rpc::{self, Call, Form, Subscribe, Topic};
 use super::socket::{ClientId, Received, Socket};
+use crate::report::recent::Mark;
 use tapline_api::access::Principal;
 use tapline_api::event::SCHEMA;
 use tapline_api::request::{Reply, Request};
@@ -33,6 +34,8 @@ struct Subscription {
     interval: Duration,
     /// When statistics are due.
     next: Instant,
+    /// When it was last told statistics.
+    mark: Option<Mark>,
     /// The number of the last event that it was told.
     told: u64,
 }
@@ -125,6 +128,7 @@ impl Server {
             topic: subscribe.to,
             interval,
             next: Instant::now(),
+            mark: None,
             told,
         });
         self.socket.answer(client, rpc::result(form, json!({ "subscribed": subscribe.to, "since": told })));
@@ -149,15 +153,14 @@ impl Server {
         let socket = &self.socket;
         self.subscriptions.retain(|subscription| socket.is_there(subscription.client));
         let now = Instant::now();
-        let mut stats = None;
         for subscription in &mut self.subscriptions {
             match subscription.topic {
                 Topic::Stats if now >= subscription.next => {
-                    let line = stats.get_or_insert_with(|| {
-                        rpc::notification("stats", &session.stats_value().to_string())
-                    });
-                    if socket.send(subscription.client, line.clone()) {
+                    // rates are of the time since this client was told: no two clients share a line
+                    let (stats, snapshot) = session.stats_since(subscription.mark.as_ref());
+                    if socket.send(subscription.client, rpc::notification("stats", &stats.to_string())) {
                         subscription.next = now + subscription.interval;
+                        subscription.mark = Some(session.mark(&snapshot));
                     }
                 }
                 Topic::Stats => {}

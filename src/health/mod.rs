@@ -4,6 +4,8 @@
 pub mod echo;
 /// ICMP errors about copies that were sent in tunnels.
 pub mod icmp_error;
+/// Loss of packets and copies, told once while it goes on.
+pub mod loss;
 /// The address of the next hop of a tunnel: asked for by ARP and neighbour discovery, and refreshed.
 pub mod next_hop;
 /// Heartbeats through a tool: what was sent, what came back.

@@ -5,9 +5,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 use tapline_api::values::Rate;
+use tapline_dpdk::lcore::CpuUse;
 
 /// A worker that has not finished a turn for this long, besides the longest time that it may sleep, is stalled.
 pub const STALL_LIMIT: Duration = Duration::from_millis(500);
+
+/// Time between two readings of a worker's CPU time.
+const CPU_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Watches one worker's turns.
 #[derive(Clone, Copy, Default, Debug)]
@@ -15,8 +19,14 @@ pub struct Watchdog {
     turns: u64,
     since: Duration,
     is_stalled: bool,
+    /// When the worker's CPU time was last read while its turns went on, and how much it was.
+    ran: (Duration, Duration),
+    /// The same for when it was seen to stand still.
+    ran_still: Option<(Duration, Duration)>,
     /// How often the worker stalled.
     pub stalls: u64,
+    /// How often that was because it got no CPU.
+    pub starvations: u64,
 }
 
 /// A change that a watchdog saw.
@@ -24,24 +34,53 @@ pub struct Watchdog {
 pub enum Turn {
     /// It has not finished a turn for so long. Said once.
     Stalled(Duration),
+    /// The same, and it wants to, but others had its CPU. Said once.
+    Starved { quiet: Duration, ran: Duration },
     /// It goes on after so long.
     Recovered(Duration),
 }
 
 impl Watchdog {
-    /// The worker has finished `turns` turns at `now`, and may take `limit` for one.
-    pub fn look(&mut self, turns: u64, now: Duration, limit: Duration) -> Option<Turn> {
+    /// The worker has finished `turns` turns at `now`, and may take `limit` for one. `cpu` reads what its thread had of its CPU, which
+    /// takes two calls of the system: it is asked now and then.
+    pub fn look(
+        &mut self,
+        turns: u64,
+        now: Duration,
+        limit: Duration,
+        cpu: impl Fn() -> CpuUse,
+    ) -> Option<Turn> {
         let quiet = now.saturating_sub(self.since);
         if turns != self.turns {
             (self.turns, self.since) = (turns, now);
+            self.ran_still = None;
+            if now.saturating_sub(self.ran.0) >= CPU_INTERVAL {
+                self.ran = (now, cpu().ran);
+            }
             return std::mem::take(&mut self.is_stalled).then_some(Turn::Recovered(quiet));
+        }
+        if quiet >= STANDSTILL && self.ran_still.is_none() {
+            self.ran_still = Some((now, cpu().ran));
         }
         if quiet < limit || self.is_stalled {
             return None;
         }
         self.is_stalled = true;
         self.stalls += 1;
-        Some(Turn::Stalled(quiet))
+        let Some(ran) = self.starved(now, cpu()) else { return Some(Turn::Stalled(quiet)) };
+        self.starvations += 1;
+        Some(Turn::Starved { quiet, ran })
+    }
+
+    /// Returns how long the worker ran, if it wants to run and others had its CPU: with a CPU it would have finished its turn.
+    fn starved(&self, now: Duration, cpu: CpuUse) -> Option<Duration> {
+        // who looks may have stood still as well: what the worker ran before its last turn ended is among it then
+        let (since, most) = match self.ran_still {
+            Some(still) if now.saturating_sub(still.0) >= CPU_INTERVAL => (still, 20),
+            _ => (self.ran, 2),
+        };
+        let ran = cpu.ran.saturating_sub(since.1);
+        (cpu.wants_more && most * ran <= now.saturating_sub(since.0)).then_some(ran)
     }
 
     pub fn is_stalled(&self) -> bool {
@@ -234,13 +273,51 @@ mod tests {
     fn a_stalled_worker_is_named_once_and_again_when_it_goes_on() {
         let mut watchdog = Watchdog::default();
         let limit = ms(500);
-        assert_eq!(watchdog.look(1, ms(100), limit), None);
-        assert_eq!(watchdog.look(1, ms(599), limit), None);
-        assert_eq!(watchdog.look(1, ms(600), limit), Some(Turn::Stalled(ms(500))));
-        assert_eq!(watchdog.look(1, ms(900), limit), None);
-        assert_eq!(watchdog.look(2, ms(1000), limit), Some(Turn::Recovered(ms(900))));
-        assert_eq!(watchdog.look(3, ms(1100), limit), None);
-        assert_eq!(watchdog.stalls, 1);
+        let mut look = |turns, now| watchdog.look(turns, ms(now), limit, || cpu(now, true));
+        assert_eq!(look(1, 100), None);
+        assert_eq!(look(1, 599), None);
+        assert_eq!(look(1, 600), Some(Turn::Stalled(ms(500))));
+        assert_eq!(look(1, 900), None);
+        assert_eq!(look(2, 1000), Some(Turn::Recovered(ms(900))));
+        assert_eq!(look(3, 1100), None);
+        assert_eq!((watchdog.stalls, watchdog.starvations), (1, 0));
+    }
+
+    /// A thread that had its CPU for so long.
+    fn cpu(ran: u64, wants_more: bool) -> CpuUse {
+        CpuUse { ran: ms(ran), waited: Duration::ZERO, wants_more }
+    }
+
+    #[test]
+    fn a_worker_without_a_cpu_is_told_from_one_that_hangs() {
+        // it ran for 100 ms up to its last turn, and for 10 ms more before it was seen to stand still
+        for (ran, wants_more, is_starved) in [
+            (110, true, true),
+            (130, true, true),
+            (140, true, false),
+            (600, true, false),
+            (110, false, false),
+        ] {
+            let mut watchdog = Watchdog::default();
+            assert_eq!(watchdog.look(7, ms(100), ms(500), || cpu(100, true)), None);
+            assert_eq!(watchdog.look(7, ms(130), ms(500), || cpu(110, true)), None);
+            let turn = watchdog.look(7, ms(600), ms(500), || cpu(ran, wants_more));
+            let expected = if is_starved {
+                Turn::Starved { quiet: ms(500), ran: ms(ran - 110) }
+            } else {
+                Turn::Stalled(ms(500))
+            };
+            assert_eq!(turn, Some(expected), "{ran}");
+            assert_eq!((watchdog.stalls, watchdog.starvations), (1, u64::from(is_starved)));
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_has_no_worker_that_hangs() {
+        let mut watchdog = Watchdog::default();
+        assert_eq!(watchdog.look(7, ms(100), ms(500), || cpu(100, true)), None);
+        let turn = watchdog.look(7, ms(9100), ms(500), || cpu(190, true));
+        assert_eq!(turn, Some(Turn::Starved { quiet: ms(9000), ran: ms(90) }));
     }
 
     /// Looks every 5 ms until `until`, at a worker whose turns go on unless it is held.

@@ -226,7 +226,12 @@ fn modify(create: &mut Command, change: Command) {
         }
         (Command::ToolCreate { options: all, .. }, Command::ToolModify { options, .. }) => {
             let is_same = |old: &ToolOption, new: &ToolOption| {
-                !matches!(new, ToolOption::Edit(_)) && discriminant(old) == discriminant(new)
+                // one key that says whether and when
+                let is_alarm = |option: &ToolOption| {
+                    matches!(option, ToolOption::Alarmed(_) | ToolOption::Alarm { .. })
+                };
+                !matches!(new, ToolOption::Edit(_))
+                    && (discriminant(old) == discriminant(new) || is_alarm(old) && is_alarm(new))
             };
             say(all, options, is_same);
             forget_edits(all, |option| match option {

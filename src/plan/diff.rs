@@ -433,6 +433,7 @@ fn port_change(old: &PortPlan, new: &PortPlan, interrupted: Needs) -> Parts {
         is_promiscuous,
         lcores,
         when_gone,
+        is_alarmed,
         terminators,
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
@@ -465,6 +466,7 @@ fn port_change(old: &PortPlan, new: &PortPlan, interrupted: Needs) -> Parts {
         )
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("gone", *when_gone == old.when_gone, Needs::Nothing)
+        .judge("alarm", *is_alarmed == old.is_alarmed, Needs::Nothing)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, Needs::Swap)
 }
@@ -637,6 +639,7 @@ impl Both<'_> {
             shaping,
             order_ns,
             alarm,
+            is_alarmed,
             // what rules do with it
             uses: _,
         } = new;
@@ -666,7 +669,7 @@ impl Both<'_> {
             .judge("rate", *shaping == old.shaping, Needs::Swap)
             .judge("order", *order_ns == old.order_ns, Needs::Swap)
             .judge("health", has_health, Needs::Nothing)
-            .judge("alarm", *alarm == old.alarm, Needs::Nothing)
+            .judge("alarm", (alarm, is_alarmed) == (&old.alarm, &old.is_alarmed), Needs::Nothing)
             .judge("drain", *is_drained == old.is_drained, Needs::Nothing)
     }
 

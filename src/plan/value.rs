@@ -207,6 +207,8 @@ pub struct PortPlan {
     pub lcores: Option<Vec<u32>>,
     /// The run ends or waits where its device is gone.
     pub when_gone: WhenGone,
+    /// Without `alarm off`: packets that it loses are told.
+    pub is_alarmed: bool,
     /// Tunnels that end at the port: what is inside becomes the packet.
     pub terminators: Vec<Terminator>,
     /// Packets that its driver keeps in mbufs of the port's pool for as long as it runs.
@@ -325,6 +327,8 @@ pub struct ToolPlan {
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
     pub alarm: Option<AlarmPlan>,
+    /// Without `alarm off`: copies that it drops are told.
+    pub is_alarmed: bool,
     pub uses: ToolUse,
 }
 
@@ -346,6 +350,7 @@ impl ToolPlan {
             shaping: None,
             order_ns: None,
             alarm: None,
+            is_alarmed: true,
             uses: ToolUse::default(),
         }
     }

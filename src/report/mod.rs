@@ -6,6 +6,10 @@ pub mod events;
 pub mod ledger;
 /// Events as lines.
 pub mod log;
+/// Tells what was lost before it was received.
+pub mod loss;
+/// Compares two snapshots.
+pub mod recent;
 /// All counters at one moment.
 pub mod snapshot;
 /// Snapshots for people.

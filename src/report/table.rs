@@ -1,13 +1,16 @@
 //! Snapshots for people: aligned tables of what came, what became of it, and where the copies went.
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use super::loss::{Cause, remedy};
 use tapline_api::snapshot::{
-    AnswerState, Dropped, KeptDevice, Latency, PortEntry, Snapshot, ToolEntry, ToolHealth,
+    AnswerState, Dropped, KeptDevice, Latency, PortEntry, RecentTotals, Snapshot, ToolEntry, ToolHealth,
 };
 use tapline_api::words::{
     BurstSize, Class, DropReason, IcmpReason, LcoreRole, LinkState, Refusal, ToolState,
 };
+use tapline_dpdk::driver::Driver;
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -143,7 +146,8 @@ pub fn ports(snapshot: &Snapshot) -> String {
     }
     let ports = snapshot.ports.iter().map(|(_, port)| port);
     table.column("congested", ports.clone().map(|port| grouped(port.congested)).collect());
-    table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
+    table.column("cut", ports.clone().map(|port| grouped(port.cut.unwrap_or(0))).collect());
+    table.column("alarms", ports.map(|port| words(&port.alarms, ", ")).collect());
     let mut text = titled("ports", &table);
     for (name, port) in &snapshot.ports {
         if let Some(why) = &port.closed {
@@ -439,15 +443,20 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     ];
     let mut out = format!("packets  received {} =", grouped(packets.received));
     out.push_str(&sum_of(terms.into_iter()));
+    out.insert_str(0, &before(snapshot));
     let copies = &snapshot.copies;
     let drops = DropReason::ALL.into_iter().map(|reason| (reason.word(), copies.dropped.get(reason)));
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
     out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
     let verdict = match when {
         _ if !snapshot.balanced => "NOT BALANCED".to_owned(),
-        _ if packets.is_balanced() && copies.is_balanced() => {
-            "balanced: every packet and every copy is accounted for".to_owned()
-        }
+        _ if packets.is_balanced() && copies.is_balanced() => match lost_of(snapshot) {
+            0 => "balanced: every packet and every copy is accounted for".to_owned(),
+            lost => format!(
+                "balanced: every packet that was received and every copy is accounted for; {} were lost before",
+                shared(lost, lost + packets.received)
+            ),
+        },
         // identities of single tools and groups are judged, too
         When::AtEnd => "balanced".to_owned(),
         When::Running => {
@@ -461,20 +470,52 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     out
 }
 
+/// Returns how many packets were lost before they were received.
+fn lost_of(snapshot: &Snapshot) -> u64 {
+    snapshot.ports.iter().map(|(_, port)| port.lost()).sum()
+}
+
+/// `1,728,512 (79.3 %)`.
+fn shared(part: u64, whole: u64) -> String {
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    // a loss is never none
+    let share = if percent < 0.1 { "less than 0.1".to_owned() } else { format!("{percent:.1}") };
+    format!("{} ({share} %)", grouped(part))
+}
+
+/// Writes what was lost, or cut, before it was received, and is not in the account: a line for each port and cause, with the remedy. It
+/// is empty where nothing was.
+fn before(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for (name, port) in &snapshot.ports {
+        let driver = Driver::named(&port.driver_name);
+        for cause in Cause::ALL {
+            let (count, whole) = match (cause, cause.count(port)) {
+                (_, 0) => continue,
+                (Cause::Cut, cut) => (cut, port.received),
+                (_, lost) => (lost, port.lost() + port.received),
+            };
+            let count = shared(count, whole);
+            writeln!(text, "before   {name}: {} {count}: {}", cause.word(), remedy(cause, driver))
+                .expect("writing to a string");
+        }
+    }
+    text
+}
+
 /// Says in a line how a running broker is: whether the account balances, what was lost, which ports are gone and which tools are
 /// down.
 pub fn status(snapshot: &Snapshot) -> String {
     let (packets, copies) = (&snapshot.packets, &snapshot.copies);
-    let lost = snapshot.ports.iter().map(|(_, port)| port.driver);
-    let lost: u64 = lost.map(|driver| driver.missed + driver.rx_errors + driver.no_mbuf).sum();
-    let dropped: u64 = DropReason::ALL.into_iter().map(|reason| copies.dropped.get(reason)).sum();
-    let verdict = if snapshot.balanced { "balanced" } else { "packets on their way" };
+    let (lost, dropped) = (lost_of(snapshot), copies.dropped.total());
+    let part = |part: u64, whole: u64| if part == 0 { "0".to_owned() } else { shared(part, whole) };
     let mut line = format!(
-        "{verdict}; {} packets received, {} lost; {} copies sent, {} dropped",
+        "{}; {} packets received, {} lost; {} copies sent, {} dropped",
+        verdict(snapshot),
         grouped(packets.received),
-        grouped(lost),
+        part(lost, lost + packets.received),
         grouped(copies.sent),
-        grouped(dropped)
+        part(dropped, copies.ended())
     );
     let gone = snapshot.ports.iter().filter(|(_, port)| port.gone);
     let gone: Vec<&str> = gone.map(|(name, _)| name.as_str()).collect();
@@ -489,6 +530,77 @@ pub fn status(snapshot: &Snapshot) -> String {
     line
 }
 
+/// Tells a good word of the live line from a bad one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tone {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+}
+
+/// Says in words, the most important first, how a run is that has gone on for `elapsed`.
+pub fn live(snapshot: &Snapshot, elapsed: Duration) -> Vec<(String, Tone)> {
+    let recent = &snapshot.recent;
+    let mut words = vec![
+        (verdict(snapshot).to_owned(), if snapshot.balanced { Tone::Good } else { Tone::Bad }),
+        (scaled(recent.packets_per_s, "pps"), Tone::Plain),
+        lost_a_second("lost", recent.lost_per_s),
+        lost_a_second("dropped", recent.drops_per_s),
+    ];
+    let dropped = |tool: &ToolEntry| tool.recent.drops_per_s.unwrap_or(0.0);
+    let worst = snapshot.tools.iter().max_by(|(_, a), (_, b)| dropped(a).total_cmp(&dropped(b)));
+    if let Some((name, _)) = worst.filter(|(_, tool)| dropped(tool) > 0.0) {
+        words.push((format!("most {name}"), Tone::Warning));
+    }
+    let down = snapshot.tools.iter().filter(|(_, tool)| tool.health.state == ToolState::Down);
+    let down: Vec<&str> = down.map(|(name, _)| name.as_str()).collect();
+    if !down.is_empty() {
+        words.push((format!("down {}", down.join(",")), Tone::Bad));
+    }
+    words.extend(replayed(snapshot, elapsed).map(|text| (text, Tone::Plain)));
+    words.push((scaled(8.0 * recent.bytes_per_s, "bit/s"), Tone::Plain));
+    words
+}
+
+fn lost_a_second(word: &str, rate: f64) -> (String, Tone) {
+    if rate == 0.0 {
+        (format!("{word} 0"), Tone::Plain)
+    } else {
+        (format!("{word} {}", scaled(rate, "pps")), Tone::Bad)
+    }
+}
+
+/// Says how far replays are, and about how long they take yet, as it went so far. Those without an end are left out.
+fn replayed(snapshot: &Snapshot, elapsed: Duration) -> Option<String> {
+    let replays = snapshot.ports.iter().filter_map(|(_, port)| {
+        let replay = port.replay.as_ref()?;
+        Some((if replay.ended { replay.all_bytes? } else { replay.read_bytes }, replay.all_bytes?))
+    });
+    let (read, all) = replays.reduce(|(read, all), (more, of)| (read + more, all + of))?;
+    let share = read.min(all) as f64 / all.max(1) as f64;
+    let mut text = format!("{:.0} %", (100.0 * share).floor());
+    if share > 0.0 && share < 1.0 {
+        let left = elapsed.as_secs_f64() * (1.0 - share) / share;
+        write!(text, ", {} left", clock_time(left.ceil() as u64)).expect("writing to a string");
+    }
+    Some(text)
+}
+
+/// `7 s`, `2:05`, `1:00:00`.
+fn clock_time(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+/// Returns whether the account balances, in a word or two.
+pub fn verdict(snapshot: &Snapshot) -> &'static str {
+    if snapshot.balanced { "balanced" } else { "NOT BALANCED" }
+}
+
 /// ` a 1 + b 2`, without terms that are zero; the first term always stands.
 fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
     let shown = terms.enumerate().filter(|&(index, (_, count))| index == 0 || count > 0);
@@ -497,9 +609,35 @@ fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
     words.join(" +")
 }
 
+/// Says in a line how much came and went of late.
+pub fn rates(snapshot: &Snapshot) -> String {
+    let RecentTotals { interval_s, packets_per_s, bytes_per_s, lost_per_s, copies_per_s, drops_per_s } =
+        snapshot.recent;
+    let [packets, lost, copies, drops] =
+        [packets_per_s, lost_per_s, copies_per_s, drops_per_s].map(|rate| scaled(rate, "pps"));
+    let bits = scaled(8.0 * bytes_per_s, "bit/s");
+    format!(
+        "last {interval_s:.1} s  received {packets}, {bits}, lost {lost}; sent {copies}, dropped {drops}\n"
+    )
+}
+
+/// A rate with about three digits: `14.9 Mpps`, `730 pps`.
+fn scaled(rate: f64, unit: &str) -> String {
+    let fits = |(_, size): &&(&str, f64)| rate / size < 999.5;
+    let (letter, size) =
+        [("", 1.0), ("k", 1e3), ("M", 1e6)].iter().find(fits).copied().unwrap_or(("G", 1e9));
+    let value = rate / size;
+    let decimals = if value.fract() == 0.0 || value >= 99.95 { 0 } else { 1 };
+    format!("{value:.decimals$} {letter}{unit}")
+}
+
 /// The tables of `show stats`, and of the end of a run.
 pub fn summary(snapshot: &Snapshot, when: When) -> String {
-    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot, when)];
+    let mut account = account(snapshot, when);
+    if when == When::Running {
+        account.insert_str(0, &rates(snapshot));
+    }
+    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account];
     if !snapshot.groups.is_empty() {
         parts.insert(3, groups(snapshot));
     }
@@ -535,6 +673,23 @@ mod tests {
         let shown =
             [1.0, 0.5, 0.1, 1.0 / 3.0, 1.0 / 120.0, 1e-6, 0.99996, 1.0 / 4_294_967_295.0].map(significant);
         assert_eq!(shown, ["1", "0.5", "0.1", "0.3333", "0.008333", "0.000001", "1", "0.0000000002328"]);
+    }
+
+    #[test]
+    fn rates_have_about_three_digits() {
+        let shown = [0.0, 7.0, 0.4, 730.2, 1000.0, 14_880_952.4, 999_600.0, 12_345_678_901.0];
+        assert_eq!(
+            shown.map(|rate| scaled(rate, "pps")),
+            ["0 pps", "7 pps", "0.4 pps", "730 pps", "1 kpps", "14.9 Mpps", "1.0 Mpps", "12.3 Gpps"]
+        );
+    }
+
+    #[test]
+    fn long_times_are_told_as_a_clock_does() {
+        assert_eq!(
+            [0, 59, 125, 3600, 100_000].map(clock_time),
+            ["0 s", "59 s", "2:05", "1:00:00", "27:46:40"]
+        );
     }
 
     #[test]

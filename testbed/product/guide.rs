@@ -17,6 +17,11 @@ fn the_first_capture_goes_as_its_page_says() {
 }
 
 #[test]
+fn what_is_lost_is_told_as_its_page_says() {
+    follow(&Lab::new(), "is-anything-lost.md", &[]);
+}
+
+#[test]
 fn a_packet_that_did_not_arrive_is_found_as_its_page_says() {
     if has_programs(&["tshark"]) {
         follow(&office(), "why-not-arrived.md", &[]);

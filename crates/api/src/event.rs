@@ -11,6 +11,11 @@ use super::snapshot::{Change, EventEntry};
 use super::values::{Span, seconds};
 use super::words::{IcmpReason, Level, LinkState, Reason, Stage, ToolState, Unfinished};
 
+/// Holds alarms.
+mod alarm;
+
+pub use alarm::Alarm;
+
 /// The name and version of the form.
 pub const SCHEMA: &str = "tapline.event/1";
 
@@ -184,7 +189,14 @@ events! {
     NicClockStepped = "nic_clock_stepped" { port: String, by_ns: i64, },
     /// A worker does not finish its turn.
     WorkerStalled = "worker_stalled" { lcore: u32, stage: Stage, quiet_ms: u64, },
-    /// A worker that was stalled goes on.
+    /// A worker does not finish its turn, for it gets no CPU.
+    WorkerStarved = "worker_starved" {
+        lcore: u32,
+        quiet_ms: u64,
+        /// The CPU time that it had meanwhile.
+        ran_ms: u64,
+    },
+    /// A worker that was stalled, or had no CPU, goes on.
     WorkerRecovered = "worker_recovered" { lcore: u32, quiet_ms: u64, },
     /// A stage panicked, and cost a burst.
     WorkerPanicked = "worker_panicked" {
@@ -280,134 +292,11 @@ events! {
     OutOfBalance = "out_of_balance" {},
 }
 
-/// The subject of an alarm.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "alarm", rename_all = "snake_case")]
-pub enum Alarm {
-    /// A tool's queue is fuller than its alarm allows.
-    Queue { tool: String, percent: u32, hold_s: f64 },
-    /// A tool's rate, or its link, is used more than its alarm allows.
-    Utilisation { tool: String, percent: u32, hold_s: f64 },
-    /// A replay finds no mbuf for its next packet.
-    ReplayStarved { port: String, packets: u64, mbufs: u32 },
-    /// A replay's file could not be read further.
-    ReplayFailed { port: String, path: String, error: String },
-    /// A capture tool's file could not be written.
-    CaptureFailed { tool: String, path: String, error: String },
-    /// A capture tool's file took nothing for longer than replays wait.
-    CaptureStalled { tool: String, after_ns: u64 },
-    /// A file that net_pcap writes lacks packets, or is gone.
-    OutputFailed { port: String, path: String, error: String },
-    /// A port's device is gone; the run waits for it where it `waits`.
-    PortGone { port: String, device: String, waits: bool },
-    /// Two neighbours answer for the address of a tunnel's next hop; copies go to `mac`, as before.
-    Conflict { next_hop: IpAddr, mac: String, other: String, tools: Vec<String> },
-    /// A worker that panicked too often receives no more.
-    WorkerRetired { lcore: u32, panics: usize, seconds: u64 },
-}
-
 /// The ports whose receive queues an lcore polls.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Polled {
     pub lcore: u32,
     pub ports: Vec<String>,
-}
-
-impl Alarm {
-    /// Returns the word for the alarm.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Alarm::Queue { .. } => "queue",
-            Alarm::Utilisation { .. } => "utilisation",
-            Alarm::ReplayStarved { .. } => "replay_starved",
-            Alarm::ReplayFailed { .. } => "replay_failed",
-            Alarm::CaptureFailed { .. } => "capture_failed",
-            Alarm::CaptureStalled { .. } => "capture_stalled",
-            Alarm::OutputFailed { .. } => "output_failed",
-            Alarm::PortGone { .. } => "port_gone",
-            Alarm::Conflict { .. } => "conflict",
-            Alarm::WorkerRetired { .. } => "worker_retired",
-        }
-    }
-
-    /// Returns whether a run that had the alarm has failed.
-    pub const fn is_failure(&self) -> bool {
-        match self {
-            Alarm::Queue { .. }
-            | Alarm::Utilisation { .. }
-            | Alarm::ReplayStarved { .. }
-            | Alarm::PortGone { .. }
-            | Alarm::Conflict { .. } => false,
-            Alarm::ReplayFailed { .. }
-            | Alarm::CaptureFailed { .. }
-            | Alarm::CaptureStalled { .. }
-            | Alarm::OutputFailed { .. }
-            | Alarm::WorkerRetired { .. } => true,
-        }
-    }
-
-    fn object(&self) -> String {
-        match self {
-            Alarm::Queue { tool, .. }
-            | Alarm::Utilisation { tool, .. }
-            | Alarm::CaptureFailed { tool, .. }
-            | Alarm::CaptureStalled { tool, .. } => format!("tool {tool}"),
-            Alarm::ReplayStarved { port, .. }
-            | Alarm::ReplayFailed { port, .. }
-            | Alarm::OutputFailed { port, .. }
-            | Alarm::PortGone { port, .. } => format!("port {port}"),
-            Alarm::Conflict { next_hop, .. } => format!("next hop {next_hop}"),
-            Alarm::WorkerRetired { lcore, .. } => format!("lcore {lcore}"),
-        }
-    }
-
-    /// Writes what is the case while the alarm is raised, or once it is cleared.
-    fn write(&self, f: &mut fmt::Formatter<'_>, is_raised: bool) -> fmt::Result {
-        let side = if is_raised { "above" } else { "not above" };
-        match self {
-            Alarm::Queue { tool, percent, hold_s } | Alarm::Utilisation { tool, percent, hold_s } => {
-                write!(f, "tool {tool}: {} {side} {percent}% for {hold_s} s", self.word())
-            }
-            Alarm::ReplayStarved { port, packets, mbufs } => starved(f, port, *packets, *mbufs),
-            Alarm::ReplayFailed { port, path, error } | Alarm::OutputFailed { port, path, error } => {
-                write!(f, "port {port}: {path}: {error}")
-            }
-            Alarm::CaptureFailed { tool, path, error } => write!(f, "tool {tool}: {path}: {error}"),
-            Alarm::CaptureStalled { tool, after_ns } => write!(
-                f,
-                "tool {tool}: its file took nothing for {}, so no replay waits for it any more; what it lacks is counted as `down`; \
-                 say a longer `down-after`",
-                Span(*after_ns)
-            ),
-            Alarm::PortGone { port, device, .. } if !is_raised => {
-                write!(f, "port {port}: {device} is attached again")
-            }
-            Alarm::PortGone { port, device, waits: true } => {
-                write!(f, "port {port}: {device} is gone; it is attached again once it is back")
-            }
-            Alarm::PortGone { port, device, waits: false } => {
-                write!(f, "port {port}: {device} is gone, and is not attached again")
-            }
-            Alarm::Conflict { next_hop, other, .. } if !is_raised => {
-                write!(f, "next hop {next_hop}: not two answer for it any more, {other} or the one before")
-            }
-            Alarm::Conflict { next_hop, mac, other, .. } => write!(
-                f,
-                "next hop {next_hop}: {mac} and {other} both answer for it; copies go to {mac}: find out which is right, or say `next-hop MAC`"
-            ),
-            Alarm::WorkerRetired { lcore, panics, seconds } => write!(
-                f,
-                "lcore {lcore}: more than {panics} panics in {seconds} s: the worker receives no more; what its ports get is missed"
-            ),
-        }
-    }
-}
-
-/// Writes what is the case while the alarm is raised.
-impl fmt::Display for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, true)
-    }
 }
 
 impl Event {
@@ -424,7 +313,7 @@ impl Event {
             | Event::EndFailed { .. }
             | Event::RollbackFailed { .. }
             | Event::EndedForGone { .. }
-            | Event::AlarmRaised(Alarm::PortGone { .. })
+            | Event::AlarmRaised(Alarm::PortGone { .. } | Alarm::Unbalanced { .. })
             | Event::PortClosed { .. }
             | Event::OutOfBalance {} => Level::Error,
             Event::AlarmRaised(alarm) if alarm.is_failure() => Level::Error,
@@ -454,6 +343,7 @@ impl Event {
             | Event::NicClockDegraded { .. }
             | Event::NicClockStepped { .. }
             | Event::WorkerStalled { .. }
+            | Event::WorkerStarved { .. }
             | Event::BurstNotDumped { .. }
             | Event::SwapLate { .. }
             | Event::PacketsPassedOver { .. }
@@ -541,6 +431,7 @@ impl Event {
             | Event::NextHopMoved { next_hop, .. }
             | Event::NextHopLost { next_hop, .. } => format!("next hop {next_hop}"),
             Event::WorkerStalled { lcore, .. }
+            | Event::WorkerStarved { lcore, .. }
             | Event::WorkerRecovered { lcore, .. }
             | Event::WorkerPanicked { lcore, .. }
             | Event::BurstDumped { lcore, .. }
@@ -766,6 +657,11 @@ impl Event {
             Event::WorkerStalled { lcore, stage, quiet_ms } => {
                 write!(f, "lcore {lcore}: the worker has been in stage {stage} for {quiet_ms} ms")
             }
+            Event::WorkerStarved { lcore, quiet_ms, ran_ms } => write!(
+                f,
+                "lcore {lcore}: the worker got no CPU: it ran for {ran_ms} of {quiet_ms} ms, while other threads had its CPU; keep them off \
+                 it, or give the worker another (`set lcores`)"
+            ),
             Event::WorkerRecovered { lcore, quiet_ms } => {
                 write!(f, "lcore {lcore}: the worker goes on after {quiet_ms} ms")
             }

@@ -1,6 +1,7 @@
 //! The statistics, `tapline.stats/1`: all counters of a broker at one moment, by the names of the pipeline file.
 //!
-//! Numbers are of the time since the start, or since `clear stats`. Times are seconds since the Unix epoch.
+//! Numbers are of the time since the start, or since `clear stats`; those of `recent` are of the interval before the snapshot. Times are
+//! seconds since the Unix epoch.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -47,8 +48,42 @@ pub struct Snapshot {
     pub events: Vec<EventEntry>,
     /// The most packets and copies that could be on their way when this was read; none at the end of a run.
     pub in_flight_limit: InFlightLimit,
+    /// The rates over all ports and tools.
+    #[serde(default)]
+    pub recent: RecentTotals,
     /// Both identities of the ledger hold, but for what can be on its way.
     pub balanced: bool,
+}
+
+/// The rates of the whole broker over the interval before the snapshot.
+#[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RecentTotals {
+    /// How long the interval was; 0 where none has passed.
+    pub interval_s: f64,
+    /// Packets that were received.
+    pub packets_per_s: f64,
+    pub bytes_per_s: f64,
+    /// Packets that ports lost before Tapline received them.
+    pub lost_per_s: f64,
+    /// Copies that were sent.
+    pub copies_per_s: f64,
+    /// Copies that were dropped.
+    pub drops_per_s: f64,
+}
+
+/// The rates of one object over the interval before the snapshot.
+#[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Recent {
+    pub packets_per_s: f64,
+    /// Absent where bytes are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<f64>,
+    /// Absent where nothing can be dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops_per_s: Option<f64>,
+    /// The most that waited in one worker's queue during the interval; absent where there is no queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_peak: Option<u64>,
 }
 
 /// The most that can be on its way at one moment: bursts in workers' hands, and what rings and queues hold.
@@ -220,6 +255,19 @@ pub struct PortEntry {
     /// The answers for the addresses that the port has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswerState>,
+    /// The alarms that are raised.
+    #[serde(default)]
+    pub alarms: Vec<AlarmKind>,
+    #[serde(default)]
+    pub recent: Recent,
+}
+
+impl PortEntry {
+    /// Returns how many packets were lost before Tapline received them. A replay's packets wait for mbufs, and none is lost.
+    pub fn lost(&self) -> u64 {
+        let no_mbuf = if self.replay.is_some() { 0 } else { self.driver.no_mbuf };
+        self.driver.missed + self.driver.rx_errors + no_mbuf
+    }
 }
 
 /// The answers that a port gave for its own addresses: none of them is a copy.
@@ -303,6 +351,12 @@ pub struct ReplayState {
     pub passes: u64,
     /// Packets of the file that no Ethernet frames are made of, of all passes.
     pub passed_over: u64,
+    /// Bytes of the file that were read, of all passes.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Bytes that all passes have; null where there is no end of them.
+    #[serde(default)]
+    pub all_bytes: Option<u64>,
     /// Why the file could not be read to its end.
     pub error: Option<String>,
 }
@@ -408,6 +462,8 @@ pub struct RuleEntry {
     pub flows: Option<FlowCounters>,
     #[serde(flatten)]
     pub activity: RuleActivity,
+    #[serde(default)]
+    pub recent: Recent,
 }
 
 /// The counters of a table of flows. `begun = over + evicted + occupied slots`, always.
@@ -488,6 +544,8 @@ pub struct ToolEntry {
     /// The ICMP errors about the copies of a tunnel whose port receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp_errors: Option<IcmpErrors>,
+    #[serde(default)]
+    pub recent: Recent,
 }
 
 /// Copies that a tool's queue refused, by class: all reasons are counted, those that a queue has are shown.
@@ -596,6 +654,8 @@ pub struct WayEntry {
     pub queue_depth: u64,
     pub queue_peak: u64,
     pub latency_ns: Latency,
+    #[serde(default)]
+    pub recent: Recent,
 }
 
 /// A group: its members' buckets and its copies.
@@ -616,6 +676,8 @@ pub struct GroupEntry {
     pub assigned: u64,
     /// Copies that no member got; those of the discard share count as sent.
     pub unassigned: Copies,
+    #[serde(default)]
+    pub recent: Recent,
 }
 
 /// One lcore's use of its time.
@@ -624,14 +686,21 @@ pub struct LcoreEntry {
     /// The parts that it has in the way of packets.
     pub stages: Vec<LcoreRole>,
     pub received: u64,
+    #[serde(default)]
+    pub received_bytes: u64,
     /// Packets that receive lcores handed over.
     pub from_rings: u64,
     pub turns: u64,
     pub idle_turns: u64,
     pub polls: u64,
     pub empty_polls: u64,
-    /// Share of the time in which there was something to do, 0 to 1.
+    /// Share of the interval in which there was something to do, 0 to 1.
     pub busy: f64,
+    /// The time in which there was something to do, and all time, since the start.
+    #[serde(default)]
+    pub busy_ns: u64,
+    #[serde(default)]
+    pub total_ns: u64,
     pub sleeps: u64,
     /// Bursts by size.
     pub bursts: BurstSizes,
@@ -640,11 +709,16 @@ pub struct LcoreEntry {
     pub is_stalled: bool,
     /// How often the worker did not finish a turn in time.
     pub stalls: u64,
+    /// How often that was because it got no CPU.
+    #[serde(default)]
+    pub starvations: u64,
     /// Panics that the worker went on after.
     pub panics: u64,
     /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycles_per_packet: Option<StageCycles>,
+    #[serde(default)]
+    pub recent: Recent,
 }
 
 /// Bursts of 1, 2-3, 4-7, … 64 packets.

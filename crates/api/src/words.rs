@@ -415,12 +415,16 @@ words! {
         Ring = "ring",
     }
 
-    /// The value that an alarm of a tool watches.
+    /// The subject of an alarm of a tool or a port.
     pub enum AlarmKind {
         /// The fill of its queues.
         Queue = "queue",
         /// The share of its rate, or of its link's speed.
         Utilisation = "utilisation",
+        /// The copies that a tool drops.
+        Drops = "drops",
+        /// The packets that a port loses before they are received.
+        Loss = "loss",
     }
 
     /// The state of a tunnel's next hop.

@@ -37,6 +37,8 @@ pub struct Driver {
     pub changes_frames: bool,
     /// The kernel's counter of what the driver lost without counting it.
     pub kernel_counter: KernelCounter,
+    /// The argument that gives what waits to be received more room.
+    pub more_room: Option<&'static str>,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
     pub by_libpcap: bool,
     /// It has as many receive as transmit queues, one at least of each.
@@ -97,6 +99,7 @@ const PLAIN: Driver = Driver {
     tpacket_slot: None,
     changes_frames: false,
     kernel_counter: KernelCounter::None,
+    more_room: None,
     by_libpcap: false,
     pairs_queues: false,
     makes_packets: false,
@@ -119,6 +122,7 @@ pub static DRIVERS: [Driver; 8] = [
         links: &["iface"],
         copies_packets: true,
         joins_segments: true,
+        more_room: Some("buffer"),
         takes: KERNEL,
         ..PLAIN
     },
@@ -163,6 +167,7 @@ pub static DRIVERS: [Driver; 8] = [
     },
     Driver {
         name: "net_af_packet",
+        more_room: Some("framecnt"),
         arguments: &["iface", "qpairs", "blocksz", "framesz", "framecnt", "qdisc_bypass", "fanout_mode"],
         interfaces: &["iface"],
         links: &["iface"],
@@ -243,7 +248,8 @@ impl Driver {
 
     /// Finds the driver that calls itself so.
     pub fn named(name: &str) -> Option<&'static Driver> {
-        DRIVERS.iter().find(|driver| driver.name == name)
+        // the driver of `iface:IF` is `iface`
+        DRIVERS.iter().find(|driver| driver.name.trim_end_matches(':') == name)
     }
 }
 

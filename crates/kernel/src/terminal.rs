@@ -1,8 +1,14 @@
-//! The terminal that standard input comes from.
+//! The terminal that standard input comes from, and the one that standard error goes to.
 //! # Source
-//! tcgetattr(3), tcsetattr(3).
+//! tcgetattr(3), tcsetattr(3), TIOCGWINSZ(2const).
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// Returns how many columns the terminal has that standard error goes to; `None` where it is none, or does not know.
+pub fn columns_of_stderr() -> Option<usize> {
+    let size = tcgetwinsize(std::io::stderr()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
 
 /// How a terminal passes on what is typed, as it was at some time.
 pub struct Modes(Termios);

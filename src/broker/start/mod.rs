@@ -30,6 +30,7 @@ use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
+use super::recent::Moments;
 use super::recorder::{Feed, PortNames, Recorder};
 use super::refusal::Refusal;
 use super::watch::Watch;
@@ -193,9 +194,8 @@ pub(super) fn assemble(
     let local_frames = local_frames(&plan, heartbeat_key);
     let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
     let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
-    if let Some(note) = receive_queues(&site, &intakes.polled) {
-        events.record(clock::now_ns(), note);
-    }
+    let polled = receive_queues(&site, &intakes.polled);
+    polled.into_iter().for_each(|note| events.record(clock::now_ns(), note));
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
@@ -238,6 +238,7 @@ pub(super) fn assemble(
         events,
         failures: Vec::new(),
         started: Instant::now(),
+        moments: Moments::default(),
         fixed,
         copy_resources,
         secret,

@@ -33,6 +33,7 @@ use crate::plan::identity::plan_hash;
 use crate::plan::surroundings::{Confined, System};
 use crate::plan::value::Action;
 use crate::report::events::Events;
+use crate::report::recent::Mark;
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
@@ -117,6 +118,8 @@ pub struct Session {
     name: String,
     /// Statistics that clients were given so far.
     snapshots: u64,
+    /// When statistics were last taken for their file.
+    told: Mark,
     pipeline: Pipeline,
     broker: Broker,
     /// The plans that were in force.
@@ -207,6 +210,7 @@ impl Session {
         Self {
             name,
             snapshots: 0,
+            told: Mark::default(),
             pipeline,
             broker,
             versions,
@@ -277,6 +281,13 @@ impl Session {
     /// Takes the statistics as they are.
     pub fn snapshot(&self) -> Snapshot {
         self.broker.snapshot()
+    }
+
+    /// Takes the statistics as they are, with rates of the time since the last call.
+    pub fn next_snapshot(&mut self) -> Snapshot {
+        let snapshot = self.broker.snapshot_since(&self.told);
+        self.told = self.broker.mark(&snapshot);
+        snapshot
     }
 
     /// Returns the turns of each worker so far.
@@ -439,11 +450,17 @@ impl Session {
         &self.name
     }
 
-    /// Takes the statistics as they are, as JSON.
-    pub fn stats_value(&mut self) -> Value {
-        let snapshot = self.broker.snapshot();
+    /// Takes the statistics as they are, as JSON, with rates of the time since `mark`, or of the last second; and the same as they were
+    /// taken, where the next interval may begin.
+    pub fn stats_since(&mut self, mark: Option<&Mark>) -> (Value, Snapshot) {
+        let snapshot = mark.map_or_else(|| self.broker.snapshot(), |mark| self.broker.snapshot_since(mark));
         // numbers, names and words always have a form
-        self.stats(&snapshot).unwrap_or_default()
+        (self.stats(&snapshot).unwrap_or_default(), snapshot)
+    }
+
+    /// Begins an interval at statistics that were just taken.
+    pub fn mark(&mut self, snapshot: &Snapshot) -> Mark {
+        self.broker.mark(snapshot)
     }
 
     /// Statistics of a running broker say whose they are, and have numbers.
@@ -782,7 +799,7 @@ impl Session {
         if let End::Ending(ending) = end {
             self.broker.judge_replays(ending);
         }
-        let last = self.broker.snapshot();
+        let last = self.next_snapshot();
         let is_well = stopped.is_ok()
             && self.broker.failures().is_empty()
             && last.balanced

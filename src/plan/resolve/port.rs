@@ -51,6 +51,7 @@ impl<'a> Resolver<'a> {
             is_stopped: port.is_stopped,
             lcores: None,
             when_gone: WhenGone::Wait,
+            is_alarmed: true,
             uses: PortUse::default(),
         };
         for option in &port.options {
@@ -69,6 +70,7 @@ impl<'a> Resolver<'a> {
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Gone(when) => plan.when_gone = *when,
+                PortOption::Alarm(is_alarmed) => plan.is_alarmed = *is_alarmed,
                 PortOption::Terminate(terminate) => {
                     let terminator = terminator(terminate);
                     // the first that a packet is of counts
@@ -203,7 +205,9 @@ impl<'a> Resolver<'a> {
 /// Gives the words for what a port takes in place of an option that it does not take.
 fn misplaced(plan: &PortPlan, option: &PortOption) -> Option<&'static str> {
     let is_of_device = match option {
-        PortOption::Terminate(_) | PortOption::Lcores(_) | PortOption::Interrupt => return None,
+        PortOption::Terminate(_) | PortOption::Lcores(_) | PortOption::Alarm(_) | PortOption::Interrupt => {
+            return None;
+        }
         PortOption::Rxq(_) | PortOption::Txq(_) | PortOption::Rxd(_) | PortOption::Txd(_) => true,
         PortOption::Mtu(_) | PortOption::Promiscuous(_) | PortOption::Gone(_) => false,
     };

@@ -125,6 +125,11 @@ impl<'a> Resolver<'a> {
             ToolOption::Alarm { percent, hold } => {
                 let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
                 plan.alarm = Some(AlarmPlan { percent: *percent, hold });
+                plan.is_alarmed = true;
+            }
+            ToolOption::Alarmed(is_alarmed) => {
+                plan.alarm = None;
+                plan.is_alarmed = *is_alarmed;
             }
             ToolOption::Order(window) if *window <= LONGEST_ORDER_WINDOW => {
                 plan.order_ns = Some(nanoseconds(*window))

@@ -2,7 +2,7 @@
 
 use super::totals::GroupTotals;
 use crate::plan::Plan;
-use tapline_api::snapshot::GroupEntry;
+use tapline_api::snapshot::{GroupEntry, Recent};
 use tapline_datapath::work_plan::GroupWork;
 
 /// Who has a group's buckets.
@@ -37,5 +37,6 @@ pub(super) fn entry(
         requested: totals.requested,
         assigned: totals.assigned,
         unassigned: totals.unassigned(),
+        recent: Recent::default(),
     }
 }

@@ -22,7 +22,7 @@ use self::port::PortState;
 use self::totals::Totals;
 use crate::plan::Plan;
 use tapline_api::snapshot::{
-    EventEntry, InFlightLimit, LcoreEntry, RuleActivity, SCHEMA, Snapshot, ToolHealth,
+    EventEntry, InFlightLimit, LcoreEntry, RecentTotals, RuleActivity, SCHEMA, Snapshot, ToolHealth,
 };
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::clock::tsc_hz;
@@ -76,7 +76,8 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
     Snapshot {
         schema: SCHEMA.into(),
         time: (time.as_secs_f64() * 1e3).round() / 1e3,
-        uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
+        // rates are of the time between two of them
+        uptime_s: (uptime.as_secs_f64() * 1e6).round() / 1e6,
         ports: ports.collect(),
         rules: rules.collect(),
         tools: tools.collect(),
@@ -92,6 +93,7 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         filter_engine: plan.filter_engine(),
         events,
         in_flight_limit,
+        recent: RecentTotals::default(),
         balanced: is_balanced,
     }
 }

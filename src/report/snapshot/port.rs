@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use super::totals::PortTotals;
 use crate::plan::Plan;
 use tapline_api::snapshot::{
-    ClockState, DriverStats, PortEntry, Refusals, ReplayState, SessionEntry, TerminateState,
+    ClockState, DriverStats, PortEntry, Recent, Refusals, ReplayState, SessionEntry, TerminateState,
 };
 use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::af_packet_cut::Longest;
@@ -52,6 +52,8 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         clock: state.clock,
         terminate: state.terminate,
         answers: None,
+        alarms: Vec::new(),
+        recent: Recent::default(),
     }
 }
 

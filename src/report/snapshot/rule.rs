@@ -3,7 +3,7 @@
 use super::totals::{DedupTotals, RuleTotals};
 use crate::plan::Plan;
 use crate::plan::value::{DedupPlan, RulePlan};
-use tapline_api::snapshot::{DedupEntry, PairEntry, RuleActivity, RuleEntry};
+use tapline_api::snapshot::{DedupEntry, PairEntry, Recent, RuleActivity, RuleEntry};
 use tapline_datapath::counters::dedup::DedupCounters;
 use tapline_datapath::route::sample::SampleSpec;
 
@@ -17,6 +17,7 @@ pub(super) fn entry(rule: &RulePlan, totals: RuleTotals, activity: RuleActivity)
         sample_share: rule.sample.map(|spec| spec.share().or(totals.varying_share).unwrap_or(1.0)),
         flows: rule.sample.filter(SampleSpec::has_flow_table).map(|_| totals.flows),
         activity,
+        recent: Recent::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The snapshot's entry of a tool: its copies, its queue, its health.
 
 use super::totals::ToolTotals;
-use tapline_api::snapshot::{ToolEntry, ToolHealth};
+use tapline_api::snapshot::{Recent, ToolEntry, ToolHealth};
 use tapline_dpdk::clock;
 
 /// Shows what is counted and known of a tool; its alarms, next hop and probes are not filled in.
@@ -21,5 +21,6 @@ pub(super) fn entry(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -
         icmp_errors: None,
         heartbeat: None,
         echo: None,
+        recent: Recent::default(),
     }
 }

@@ -204,7 +204,7 @@ pub struct ToolTotals {
     pub late: u64,
     /// Copies that wait for the tool at this moment.
     pub queue_depth: u64,
-    /// The most that waited in one worker's queue.
+    /// The most that ever waited in one worker's queue.
     pub queue_peak: u64,
     pub latency: Merged,
 }
@@ -252,11 +252,7 @@ impl Totals {
             })),
             late: sum(&|worker| worker.egresses[id].late.get()),
             queue_depth: sum(&|worker| worker.egresses[id].queue_depth.get()),
-            queue_peak: workers
-                .iter()
-                .map(|worker| worker.egresses[id].queue_peak.get())
-                .max()
-                .unwrap_or(0),
+            queue_peak: workers.iter().map(|worker| worker.egresses[id].all_time_peak()).max().unwrap_or(0),
             latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
                 sum.add(&worker.egresses[id].latency);
                 sum

@@ -2,7 +2,7 @@
 
 use super::totals::{ToolTotals, Totals};
 use crate::plan::Plan;
-use tapline_api::snapshot::{WayEntry, WireEntry};
+use tapline_api::snapshot::{Recent, WayEntry, WireEntry};
 use tapline_datapath::egresses::Side;
 use tapline_datapath::ids::WireId;
 use tapline_dpdk::clock;
@@ -24,5 +24,6 @@ fn way_entry(totals: &ToolTotals) -> WayEntry {
         queue_depth: totals.queue_depth,
         queue_peak: totals.queue_peak,
         latency_ns: totals.latency.latency(clock::tsc_hz()),
+        recent: Recent::default(),
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use tapline_api::event::{Alarm, Event, Polled, Recorded};
-use tapline_api::words::{IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
+use tapline_api::words::{DropReason, IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
 use tapline_harness::programs::{has_program, repository, run};
 
 /// 2026-11-30T20:31:07.123456789Z
@@ -119,6 +119,7 @@ fn of_a_run() -> Vec<Event> {
         Event::NicClockDegraded { port: text("tap0") },
         Event::NicClockStepped { port: text("tap0"), by_ns: 37_000_000_000 },
         Event::WorkerStalled { lcore: 2, stage: Stage::Egress, quiet_ms: 1004 },
+        Event::WorkerStarved { lcore: 1, quiet_ms: 733, ran_ms: 12 },
         Event::WorkerRecovered { lcore: 2, quiet_ms: 2518 },
         Event::WorkerPanicked {
             lcore: 2,
@@ -165,6 +166,24 @@ fn alarms() -> Vec<Alarm> {
             tools: vec![text("cloud")],
         },
         Alarm::WorkerRetired { lcore: 2, panics: 3, seconds: 10 },
+        Alarm::Loss {
+            port: text("span0"),
+            lost: 1_728_512,
+            of: 2_178_568,
+            mostly: text("missed"),
+            seconds: 2.0,
+            quiet_s: 30,
+            remedy: text("its ring was full: say a larger `framecnt` of the device"),
+        },
+        Alarm::Drops {
+            tool: text("ids-a"),
+            dropped: 117,
+            of: 5000,
+            mostly: DropReason::Congested,
+            seconds: 2.1,
+            quiet_s: 30,
+        },
+        Alarm::Unbalanced { packets: 192, most_packets: 128, copies: 0, most_copies: 128 },
     ]
 }
 
@@ -247,7 +266,11 @@ fn is_known(alarm: &Alarm) -> bool {
         | Alarm::CaptureStalled { .. }
         | Alarm::OutputFailed { .. }
         | Alarm::PortGone { .. }
-        | Alarm::WorkerRetired { .. } => true,
+        | Alarm::Conflict { .. }
+        | Alarm::WorkerRetired { .. }
+        | Alarm::Loss { .. }
+        | Alarm::Drops { .. }
+        | Alarm::Unbalanced { .. } => true,
     }
 }
 

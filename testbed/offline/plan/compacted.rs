@@ -24,7 +24,7 @@ const EDITS: [&str; 9] = [
     "anonymize ip inner payload drop",
 ];
 
-const PORT_KEYS: [&str; 10] = [
+const PORT_KEYS: [&str; 11] = [
     "mtu 9000",
     "mtu 1500 promiscuous off",
     "promiscuous on rxd 512",
@@ -32,12 +32,13 @@ const PORT_KEYS: [&str; 10] = [
     "rxq 1 txq 1",
     "gone end",
     "gone wait txd 256",
+    "alarm off",
     "terminate vxlan vni 7",
     "terminate vxlan vni 8 terminate gre key 1",
     "lcores 1",
 ];
 
-const TOOL_KEYS: [&str; 14] = [
+const TOOL_KEYS: [&str; 16] = [
     "queue 100 bytes 1M",
     "queue 200",
     "thresholds 50%,80%",
@@ -45,6 +46,8 @@ const TOOL_KEYS: [&str; 14] = [
     "rate 2gbit",
     "alarm 80% hold 5s",
     "alarm 90% timestamp vss",
+    "alarm off",
+    "alarm on",
     "order window 5ms",
     "oversize drop",
     "vxlan vni 7 src 198.18.0.1 dst 198.18.0.7 ttl 9 mtu 1400",

@@ -298,11 +298,22 @@ fn miss(letter: char, port: &str) {
         number(&seen, "/driver/missed"),
         counted(&pair, by, count) - sent_before
     );
+    // nobody asked, and it is told: while it happens, and beside the account
+    prompt
+        .wait("the loss is told", |stats| stats["ports"]["near"]["alarms"] == serde_json::json!(["loss"]));
+    prompt.say("show stats");
     // of what is there no more, nothing is forgotten
     prompt.say("clear stats");
     let cleared = prompt.wait("statistics are cleared", |stats| number(stats, "/received") == 0);
     assert_eq!(number(&cleared, "/driver/missed"), 0);
-    prompt.quit();
+    let run = prompt.quit();
+    assert!(run.stdout.contains("\nbefore   near: missed "), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("accounted for; ") && run.stdout.contains(" were lost before"),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(run.stderr.matches("alarm raised: port near: ").count(), 1, "{}", run.stderr);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod errors;
 mod files;
 /// Input without end; readers, writers and files that stand still.
 mod floods;
+/// The live line of a terminal.
+mod live;
 /// Times and levels of log lines.
 mod log;
 /// Prompts at a terminal, and the exit status of scripts.

@@ -1,5 +1,7 @@
 //! Sampling, dedup, schedules, groups and tool health in the running program, on captures and on devices of this machine.
 
+/// The account while packets flow.
+mod balance;
 /// Dedup in the running program.
 mod dedup;
 /// Tools that fail or are taken out of service.

@@ -13,6 +13,7 @@ use self::dedup::Tally;
 use self::latency::Histogram;
 use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use tapline_api::words::{BurstSize, Class, Disposition, DropReason, Stage};
+use tapline_fault as fault;
 use tapline_packet::by_id::{ById, Id};
 
 /// A sum that one thread writes and others read.
@@ -47,6 +48,12 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// control: takes the peak, and lets the worker raise it from `floor` on. A value that the worker notes at this moment is of what is
+    /// taken, or of what comes.
+    fn take_peak(&self, floor: u64) -> u64 {
+        self.0.swap(floor, Ordering::Relaxed)
+    }
 }
 
 /// One worker's counters.
@@ -62,8 +69,8 @@ pub struct WorkerCounters {
     pub groups: ById<GroupId, Arc<GroupCounters>>,
     /// Holds the counters of ports that the plan before had, and this one has not.
     left: Vec<Arc<PortCounters>>,
-    /// Packets of ports that left before those.
-    left_before: u64,
+    /// Packets and bytes of ports that left before those.
+    left_before: (u64, u64),
     lasting: Arc<LastingCounters>,
 }
 
@@ -202,8 +209,10 @@ pub struct EgressCounters {
     pub late: Counter,
     /// Copies that wait in the worker's queue for the tool.
     pub queue_depth: Counter,
-    /// The most that ever waited.
+    /// The most that waited since the control thread took it; worker: raises; control: takes.
     pub queue_peak: Counter,
+    /// The most that ever waited before that; control: writes.
+    pub queue_peak_before: Counter,
     /// Bytes of what waits, as of the last flush; kept only where there is a limit to them.
     pub queued_bytes: Counter,
     /// 1 while the tool's rate holds copies back, as of the last flush.
@@ -263,9 +272,14 @@ impl LcoreCounters {
         self.stage.set(stage as u64);
     }
 
-    /// control: polls of receive queues.
+    /// control: polls of receive queues and rings.
     pub fn polls(&self) -> u64 {
-        self.empty_polls.get() + self.bursts.iter().map(Counter::get).sum::<u64>()
+        self.empty_polls.get() + self.bursts()
+    }
+
+    /// control: polls that gave packets.
+    pub fn bursts(&self) -> u64 {
+        self.bursts.iter().map(Counter::get).sum()
     }
 
     /// control: what the worker is doing.
@@ -305,7 +319,7 @@ impl WorkerCounters {
             egresses: shared_block(egresses),
             groups: shared_block(groups),
             left: Vec::new(),
-            left_before: 0,
+            left_before: (0, 0),
             lasting: Arc::default(),
         }
     }
@@ -334,19 +348,28 @@ impl WorkerCounters {
             egresses: kept(&self.egresses, &origins.egresses),
             groups: kept(&self.groups, &origins.groups),
             left: left.map(|(_, counters)| Arc::clone(counters)).collect(),
-            left_before: self.received_from_left(),
+            left_before: (self.received_from_left(), self.bytes_from_left()),
             ..self.for_rules(rules)
         }
     }
 
     /// control: packets of ports that the plan has no more.
     pub fn received_from_left(&self) -> u64 {
-        self.left_before + self.left.iter().map(|port| port.received()).sum::<u64>()
+        self.left_before.0 + self.left.iter().map(|port| port.received()).sum::<u64>()
+    }
+
+    fn bytes_from_left(&self) -> u64 {
+        self.left_before.1 + self.left.iter().map(|port| port.received_bytes()).sum::<u64>()
     }
 
     /// control: packets from all ports, those that left included.
     pub fn received(&self) -> u64 {
         self.received_from_left() + self.ports.iter().map(|port| port.received()).sum::<u64>()
+    }
+
+    /// control: bytes from all ports, those that left included.
+    pub fn received_bytes(&self) -> u64 {
+        self.bytes_from_left() + self.ports.iter().map(|port| port.received_bytes()).sum::<u64>()
     }
 
     /// worker: counts `count` packets of a port that no work lcore took.
@@ -359,6 +382,9 @@ impl WorkerCounters {
     /// worker: counts `count` packets that ended as `disposition`.
     #[inline(always)]
     pub fn settle(&self, disposition: Disposition, count: u64) {
+        if fault::strikes("account") {
+            return;
+        }
         self.dispositions[disposition as usize].add(count);
     }
 }
@@ -392,6 +418,18 @@ impl EgressCounters {
     pub fn refuse(&self, class: Class, reason: DropReason, count: u64) {
         self.drop_copies(reason, count);
         self.refused[class as usize][reason as usize].add(count);
+    }
+
+    /// control: returns the most that ever waited.
+    pub fn all_time_peak(&self) -> u64 {
+        self.queue_peak.get().max(self.queue_peak_before.get())
+    }
+
+    /// control: takes the most that waited since the last call. What still waits counts from here on, too.
+    pub fn take_peak(&self) -> u64 {
+        let peak = self.queue_peak.take_peak(self.queue_depth.get());
+        self.queue_peak_before.peak(peak);
+        peak
     }
 
     /// worker: notes how many copies wait.

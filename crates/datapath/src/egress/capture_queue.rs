@@ -5,7 +5,7 @@
 //! writer: what finds no batch free is dropped as congested.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
@@ -38,6 +38,8 @@ pub struct Batch {
     pub packets: MbufQueue,
     /// The facts of each packet.
     pub metas: ArrayVec<PacketMeta, MAX_BURST>,
+    /// Packets that it had when the writer was handed it.
+    len: usize,
 }
 
 /// The ring of batches that a worker and the writer share.
@@ -46,6 +48,8 @@ pub struct BatchRing {
     free: ArrayQueue<Box<Batch>>,
     batches: usize,
     batch_len: usize,
+    /// writer: counts. Packets of batches that were given back. Relaxed suffices: it is a count.
+    returned: AtomicU64,
     /// worker: sets; writer: reads. Earlier packets than those given may be about to come. Relaxed suffices: it is a hint.
     is_behind: AtomicBool,
 }
@@ -60,10 +64,12 @@ impl BatchRing {
             free: ArrayQueue::new(batches),
             batches,
             batch_len,
+            returned: AtomicU64::new(0),
             is_behind: AtomicBool::new(true),
         };
         for _ in 0..batches {
-            let batch = Batch { packets: MbufQueue::with_capacity(batch_len), metas: ArrayVec::new() };
+            let batch =
+                Batch { packets: MbufQueue::with_capacity(batch_len), metas: ArrayVec::new(), len: 0 };
             // there is room for all of them
             let _ = ring.free.push(Box::new(batch));
         }
@@ -84,6 +90,9 @@ impl BatchRing {
     pub fn give_back(&self, mut batch: Box<Batch>) {
         batch.packets.clear();
         batch.metas.clear();
+        // one writer alone counts
+        let returned = self.returned.load(Ordering::Relaxed) + batch.len as u64;
+        self.returned.store(returned, Ordering::Relaxed);
         let _ = self.free.push(batch);
     }
 
@@ -152,8 +161,9 @@ impl CaptureQueue {
     }
 
     fn hand_over(&mut self) {
-        if let Some(batch) = self.open.take() {
-            self.handed += batch.metas.len() as u64;
+        if let Some(mut batch) = self.open.take() {
+            batch.len = batch.metas.len();
+            self.handed += batch.len as u64;
             // as many fit as there are
             let _ = self.ring.full.push(batch);
         }
@@ -172,9 +182,10 @@ impl CaptureQueue {
         }
     }
 
-    /// Packets that wait, rounded up to batches.
+    /// Packets that wait: those that were gathered, and those of batches that the writer has not given back.
     pub fn depth(&self) -> usize {
-        (self.ring.batches - self.ring.free.len()) * self.ring.batch_len
+        // no more comes back than was handed over
+        (self.taken() - self.ring.returned.load(Ordering::Relaxed)) as usize
     }
 
     /// Hands over all that was gathered: nothing more comes.

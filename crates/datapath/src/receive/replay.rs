@@ -45,6 +45,10 @@ pub struct Progress {
     pub no_mbuf: Counter,
     /// Packets of the file that no Ethernet frames are made of.
     pub passed_over: Counter,
+    /// Bytes of the file that were read, over all passes.
+    pub read_bytes: Counter,
+    /// control: sets when it opens the file. Bytes of all passes; 0 where there is no end of them.
+    pub all_bytes: Counter,
     /// worker: sets; control: reads. A packet is due, and there is no mbuf for it. Relaxed suffices: it says nothing of other memory.
     is_starved: AtomicBool,
     /// worker: sets once, with release; control: reads.
@@ -365,6 +369,8 @@ pub struct Replay {
     path: PathBuf,
     /// The file's bytes, where it is read more than once and is small enough.
     kept: Option<Arc<[u8]>>,
+    /// The length of the file when it was opened.
+    file_bytes: u64,
     /// `None` when no more packets will come.
     reader: Option<FrameReader>,
     /// Frames of the reader's burst that were taken.
@@ -438,6 +444,8 @@ impl Replay {
     ) -> Result<Self, String> {
         let path = PathBuf::from(&plan.path);
         probe(Box::new(open(&path)?))?;
+        let file_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        progress.all_bytes.set(file_bytes.saturating_mul(plan.passes.unwrap_or(0)));
         let is_small = || std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_KEPT_BYTES);
         let kept = if plan.passes != Some(1) && is_small() {
             let mut bytes = Vec::new();
@@ -449,6 +457,7 @@ impl Replay {
         let mut replay = Self {
             path,
             kept,
+            file_bytes,
             reader: None,
             taken: 0,
             pool,
@@ -633,7 +642,11 @@ impl Replay {
         self.taken = 0;
         let Some(reader) = &mut self.reader else { return };
         match reader.next_burst() {
-            Ok(Some(passed_over)) => self.progress.passed_over.add(passed_over as u64),
+            Ok(Some(passed_over)) => {
+                let earlier = self.file_bytes.saturating_mul(self.progress.passes.get());
+                self.progress.read_bytes.set(earlier.saturating_add(reader.reader.offset()));
+                self.progress.passed_over.add(passed_over as u64);
+            }
             Ok(None) => self.end_pass(),
             Err(error) => self.end(Some(error.to_string())),
         }
@@ -642,6 +655,7 @@ impl Replay {
     #[cold]
     fn end_pass(&mut self) {
         self.progress.passes.add(1);
+        self.progress.read_bytes.set(self.file_bytes.saturating_mul(self.progress.passes.get()));
         let has_packets = self.timeline.next_pass();
         if self.passes_left == Some(0) || !has_packets {
             return self.end(None);

@@ -58,6 +58,8 @@ pub enum PortOption {
     /// The lcores that poll this port's receive queues.
     Lcores(Vec<u32>),
     Gone(WhenGone),
+    /// Packets that it loses raise an alarm.
+    Alarm(bool),
     Terminate(Terminate),
     /// A port that runs may be taken down and set up again for what is said beside it. It is no part of the port.
     Interrupt,

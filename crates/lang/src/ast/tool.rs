@@ -56,6 +56,9 @@ pub enum ToolOption {
     DownAfter(Duration),
     /// A tool must be well for this long before it is up again.
     UpAfter(Duration),
+    /// Copies that it drops raise an alarm; nothing else does.
+    Alarmed(bool),
+    /// Its queue and its use raise one, too, above a share.
     Alarm {
         percent: u8,
         hold: Option<Spanned<Duration>>,

@@ -297,8 +297,13 @@ impl<'a> Line<'a> {
 
     /// Reads `on` or `off`; nothing means on.
     pub(super) fn switch(&mut self) -> bool {
-        let on = self.accept("on").is_some();
-        on || self.accept("off").is_none()
+        self.said_switch().unwrap_or(true)
+    }
+
+    /// Reads `on` or `off`, where one of them stands.
+    pub(super) fn said_switch(&mut self) -> Option<bool> {
+        let on = self.accept("on").map(|_| true);
+        on.or_else(|| self.accept("off").map(|_| false))
     }
 
     /// Reads the name of a thing that this line defines.

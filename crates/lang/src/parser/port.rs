@@ -36,6 +36,7 @@ const CONFIG: &[Clause<PortOption>] = &[
     once("promiscuous", |line| Ok(PortOption::Promiscuous(line.switch()))),
     once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
     once("gone", |line| Ok(PortOption::Gone(line.word_of("gone")?.value))),
+    once("alarm", |line| Ok(PortOption::Alarm(line.switch()))),
     many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
 ];
 

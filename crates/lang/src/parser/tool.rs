@@ -276,6 +276,9 @@ pub(super) const OPTIONS: &[Clause<Item>] = with_edits!(|edit| Item::Option(Tool
     }),
     once("up-after", |line| Ok(Item::Option(ToolOption::UpAfter(line.value("up-after", duration)?.value)))),
     once("alarm", |line| {
+        if let Some(is_on) = line.said_switch() {
+            return Ok(Item::Option(ToolOption::Alarmed(is_on)));
+        }
         let percent = line.value("alarm", percent)?.value;
         let hold = line.optional("hold", |line| line.value("hold", duration))?;
         Ok(Item::Option(ToolOption::Alarm { percent, hold }))

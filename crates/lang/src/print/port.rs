@@ -76,6 +76,7 @@ impl Print for PortOption {
             PortOption::Promiscuous(is_on) => line.word("promiscuous").switch(*is_on),
             PortOption::Lcores(list) => line.word("lcores").word(lcores(list)),
             PortOption::Gone(when) => line.word("gone").word(when),
+            PortOption::Alarm(is_on) => line.word("alarm").switch(*is_on),
             PortOption::Terminate(terminate) => line.print(terminate),
             PortOption::Interrupt => line.word("interrupt"),
         };

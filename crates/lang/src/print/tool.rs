@@ -57,6 +57,7 @@ impl Print for ToolOption {
             ToolOption::Echo(probe) => line.word("echo").print(probe),
             ToolOption::DownAfter(time) => line.word("down-after").word(duration(*time)),
             ToolOption::UpAfter(time) => line.word("up-after").word(duration(*time)),
+            ToolOption::Alarmed(is_on) => line.word("alarm").switch(*is_on),
             ToolOption::Alarm { percent: share, hold } => {
                 line.word("alarm").word(percent(*share)).key("hold", hold, time)
             }

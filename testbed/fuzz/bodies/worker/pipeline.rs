@@ -271,7 +271,7 @@ fn tools(c: &mut Choices<'_>, out: &mut String, folder: &Path) -> Vec<String> {
             let _ = write!(keys, " queue {}", c.of(&["64", "256", "1", "128 bytes 4000", "65"]));
             keys += c.of(&["", "", "", " thresholds 30%,60%", " thresholds 1%,99%"]);
             keys += c.of(&["", "", "", "", " rate 1kpps", " rate 1mbit burst 10ms", " rate 100gbit"]);
-            keys += c.of(&["", "", "", "", "", " alarm 50%"]);
+            keys += c.of(&["", "", "", "", "", " alarm 50%", " alarm off"]);
         } else if target.starts_with("capture") {
             keys += " queue 256";
         }

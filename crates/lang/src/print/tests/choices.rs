@@ -257,9 +257,18 @@ impl Choices<'_> {
 
     fn port_options(&mut self) -> String {
         let mut options = String::new();
-        for option in
-            self.some(&["rxq", "txq", "rxd", "txd", "mtu", "promiscuous", "lcores", "gone", "terminate"])
-        {
+        for option in self.some(&[
+            "rxq",
+            "txq",
+            "rxd",
+            "txd",
+            "mtu",
+            "promiscuous",
+            "lcores",
+            "gone",
+            "alarm",
+            "terminate",
+        ]) {
             options += &match option {
                 "rxq" | "txq" => format!(" {option} {}", self.number(1024)),
                 "rxd" | "txd" => format!(" {option} {}", self.number(65535)),
@@ -267,6 +276,7 @@ impl Choices<'_> {
                 "promiscuous" => format!(" promiscuous{}", self.switch()),
                 "lcores" => format!(" lcores {}", self.lcores()),
                 "gone" => format!(" gone {}", self.of(&["end", "wait"])),
+                "alarm" => format!(" alarm{}", self.switch()),
                 _ => self.terminate() + &self.terminate(),
             };
         }
@@ -363,6 +373,7 @@ impl Choices<'_> {
                 "heartbeat" => format!(" heartbeat{}{}", self.probe(), self.option("return", Self::text)),
                 "echo" => format!(" echo{}", self.probe()),
                 "down-after" | "up-after" => format!(" {option} {}", self.duration()),
+                "alarm" if self.flip() => format!(" alarm {}", self.of(&["on", "off"])),
                 "alarm" => format!(" alarm {}%{}", self.up_to(99), self.option("hold", Self::duration)),
                 "edit" | "slice" | "anonymize" | "payload" => self.edit(option),
                 _ => String::new(),
