@@ -693,7 +693,7 @@ mod tests {
             assert_eq!(link.next_hop.mac(), Some(ROUTER));
             assert_eq!(link.asked(), [ROUTER, STANDBY, ROUTER, ROUTER]);
             let moved = NextHopEvent::Moved { from: ROUTER, to: STANDBY };
-            assert_eq!(link.go(2 * SECOND, 2 * SECOND + 20_000_000), [moved]);
+            assert_eq!(link.go(2 * SECOND, 2 * SECOND + 100_000_000), [moved]);
             assert_eq!((link.next_hop.mac(), link.next_hop.counts().moves), (Some(STANDBY), 1));
             // It is as any other then.
             assert_eq!(link.go(3 * SECOND, 30 * SECOND), []);
@@ -785,18 +785,21 @@ mod tests {
         let mut link = Link::up(families()[0]);
         let (right, mut wrong) = (link.claim(STANDBY), Vec::new());
         let arp_at = 18;
-        // opcodes; the hardware's type; another Ethernet source; an address of many; our own address
+        // opcodes; another Ethernet source; an address of many; our own address
         for (at, bytes) in [
             (arp_at + 6, &[0, 99][..]),
             (arp_at + 6, &[0, 0]),
             (arp_at + 6, &[0, 3]),
-            (arp_at, &[0, 6]),
             (6, &[2, 0, 0, 0, 0, 11]),
         ] {
             let mut frame = right.clone();
             frame[at..at + bytes.len()].copy_from_slice(bytes);
             wrong.push(frame);
         }
+        // of another hardware: no ARP of ours
+        let mut hardware = right.clone();
+        hardware[arp_at + 1] = 6;
+        assert_eq!(link.next_hop.on_frame(&hardware, SECOND), None);
         wrong.extend([MacAddress::BROADCAST, MacAddress([2, 0, 0, 0, 0, 1])].map(|mac| link.claim(mac)));
         for (count, frame) in (1..).zip(&wrong) {
             assert_eq!(link.next_hop.on_frame(frame, SECOND), None);
