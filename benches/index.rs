@@ -17,9 +17,10 @@ use pcap::{Capture, Linktype};
 use tapline_acl::{Acl, Rule};
 use tapline_filter::Program;
 use tapline_filter::bpf::insn::Insn;
-use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
+use tapline_filter::index::{Direction, Index, PrefixSet};
 use tapline_packet::burst::{Selection, Touched};
 use tapline_packet::frame::Frame;
+use tapline_packet::prefix::Prefix;
 
 const BURST: usize = 32;
 

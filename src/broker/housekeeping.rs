@@ -130,7 +130,8 @@ impl Broker {
             self.watch_stores(now_ns);
             self.watch_replays(now_ns);
             let ports = &self.machine.ports;
-            self.neighbours.look_at_links(|port| ports[port].link().is_up);
+            let elapsed_ns = clock::nanoseconds(self.guards.pace.time());
+            self.neighbours.look_at_links(elapsed_ns, |port| ports[port].link().is_up);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::health::probe::Prober;
 use crate::health::responder::{Announcer, Responder};
 use crate::health::tool::Observation;
 use crate::report::events::Moment;
-use tapline_api::event::Event;
+use tapline_api::event::{Alarm, Event};
 use tapline_api::snapshot::{AnswerState, IcmpErrors, NextHopEntry, ProbeEntry};
 use tapline_api::words;
 use tapline_datapath::copies::transport::Transport;
@@ -58,6 +58,8 @@ pub struct Neighbourhood {
     pub outbox: Option<Outbox>,
     /// The port is stopped: nothing is sent by it.
     pub is_stopped: bool,
+    /// The port's link was up when it was looked at.
+    pub is_link_up: bool,
 }
 
 /// A tunnel by which a tool's copies are sent, and what ICMP said of them.
@@ -126,6 +128,8 @@ pub struct Hop {
     target: IpAddr,
     tools: Vec<ToolId>,
     state: NextHop,
+    /// The conflict that is told: the address that copies go to, and the other.
+    raised: Option<(MacAddress, MacAddress)>,
 }
 
 /// Frames on their way to the worker that sends them.
@@ -162,6 +166,7 @@ impl Neighbourhood {
             outbox.send(&answer);
         }
         if let Some((address, mac)) = self.responder.conflict(frame) {
+            self.responder.claimed();
             self.announcer.defend(now_ns);
             self.tell_conflict(address, mac, now_ns, moment);
         }
@@ -209,6 +214,7 @@ impl Neighbourhood {
     fn go_on(&mut self, before: &mut Neighbourhood, tools: &ById<ToolId, Option<ToolId>>) {
         self.outbox = self.outbox.take().or_else(|| before.outbox.take());
         self.responder.go_on(&before.responder);
+        self.is_link_up = before.is_link_up;
         if self.responder.ends() == before.responder.ends() {
             self.announcer = before.announcer;
             self.conflicts = std::mem::take(&mut before.conflicts);
@@ -218,6 +224,7 @@ impl Neighbourhood {
                 before.hops.iter_mut().find(|known| known.own == hop.own && known.target == hop.target)
             {
                 std::mem::swap(&mut hop.state, &mut known.state);
+                hop.raised = known.raised.take();
             }
         }
         for tunnel in &mut self.tunnels {
@@ -234,7 +241,7 @@ impl Neighbourhood {
             Some(hop) => hop.tools.push(tool),
             None => {
                 let state = NextHop::new(own, target, Timing::default());
-                self.hops.push(Hop { own, target, tools: vec![tool], state });
+                self.hops.push(Hop { own, target, tools: vec![tool], state, raised: None });
             }
         }
     }
@@ -299,10 +306,17 @@ impl Neighbours {
         }
     }
 
-    /// Looks at the links of the ports where tunnels end: their addresses are announced when a link comes up.
-    pub fn look_at_links(&mut self, is_up: impl Fn(PortId) -> bool) {
-        for port in self.ports.iter_mut().filter(|port| !port.responder.ends().is_empty()) {
-            port.announcer.see_link(is_up(port.port));
+    /// Looks at the links of the ports. When a link comes up, the addresses where tunnels end are announced, and next hops are asked.
+    pub fn look_at_links(&mut self, elapsed_ns: u64, is_up: impl Fn(PortId) -> bool) {
+        for port in &mut self.ports {
+            let is_up = is_up(port.port);
+            if !port.responder.ends().is_empty() {
+                port.announcer.see_link(is_up);
+            }
+            if is_up && !std::mem::replace(&mut port.is_link_up, is_up) {
+                port.hops.iter_mut().for_each(|hop| hop.state.on_link_up(elapsed_ns));
+            }
+            port.is_link_up = is_up;
         }
     }
 
@@ -336,11 +350,16 @@ impl Neighbours {
                 continue;
             }
             neighbourhood.announce(elapsed_ns);
-            let Neighbourhood { hops, outbox: Some(outbox), .. } = neighbourhood else { continue };
-            for hop in hops {
+            let Neighbourhood { hops, outbox: Some(outbox), local_frames, .. } = neighbourhood else {
+                continue;
+            };
+            for hop in hops.iter_mut() {
                 if let Some(event) = hop.state.on_time(elapsed_ns, &mut |frame| outbox.send(frame)) {
                     hop.tell(event, watch, moment);
                 }
+            }
+            if let Some(local_frames) = local_frames {
+                local_frames.know(hops.iter().filter_map(|hop| hop.state.mac()));
             }
         }
         self.probe(watch, moment);
@@ -423,27 +442,51 @@ impl Neighbours {
             NextHopState::Up { .. } => words::NextHopState::Up,
             NextHopState::Down => words::NextHopState::Down,
         };
+        let counts = hop.state.counts();
         Some(NextHopEntry {
             address: hop.target.to_string(),
             mac: hop.state.mac().map(|mac| mac.to_string()),
             state,
-            requests: hop.state.requests(),
-            losses: hop.state.losses(),
+            requests: counts.requests,
+            losses: counts.losses,
+            moves: counts.moves,
+            probes: counts.probes,
+            conflicts: counts.conflicts,
+            ignored: counts.ignored,
+            conflict: hop.state.conflict().map(|mac| mac.to_string()),
         })
     }
 }
 
 impl Hop {
-    fn tell(&self, event: NextHopEvent, watch: &mut Watch, moment: &mut Moment<'_>) {
+    fn tell(&mut self, event: NextHopEvent, watch: &mut Watch, moment: &mut Moment<'_>) {
         let next_hop = self.target;
-        let tools = self.tools.iter().map(|&tool| watch.tool_name(tool).to_owned()).collect();
-        moment.record(match event {
-            NextHopEvent::Up { mac } => Event::NextHopResolved { next_hop, mac: mac.to_string(), tools },
-            NextHopEvent::Moved { from, to } => {
-                Event::NextHopMoved { next_hop, from: from.to_string(), to: to.to_string(), tools }
+        let tools: Vec<String> = self.tools.iter().map(|&tool| watch.tool_name(tool).to_owned()).collect();
+        let conflict = |(mac, other): (MacAddress, MacAddress)| Alarm::Conflict {
+            next_hop,
+            mac: mac.to_string(),
+            other: other.to_string(),
+            tools: tools.clone(),
+        };
+        if let Some(over) = self.raised.take() {
+            moment.record(Event::AlarmCleared(conflict(over)));
+        }
+        match event {
+            NextHopEvent::Up { mac } => {
+                let (mac, tools) = (mac.to_string(), tools.clone());
+                moment.record(Event::NextHopResolved { next_hop, mac, tools });
             }
-            NextHopEvent::Down => Event::NextHopLost { next_hop, tools },
-        });
+            NextHopEvent::Moved { from, to } => {
+                let (from, to, tools) = (from.to_string(), to.to_string(), tools.clone());
+                moment.record(Event::NextHopMoved { next_hop, from, to, tools });
+            }
+            NextHopEvent::Down => moment.record(Event::NextHopLost { next_hop, tools: tools.clone() }),
+            NextHopEvent::Conflict { mac, other } => {
+                self.raised = Some((mac, other));
+                moment.record(Event::AlarmRaised(conflict((mac, other))));
+            }
+            NextHopEvent::ConflictOver => {}
+        }
         for &tool in &self.tools {
             watch.set_next_hop(tool, self.state.mac(), moment);
         }

@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::next_hop::{
-    TunnelAddress, icmpv6_message, in_vlan, ipv6_packet, neighbour, tagged_frame, tags_of,
+    TunnelAddress, icmpv6_message, in_vlan, ipv6_packet, is_about, neighbour, tagged_frame, tags_of,
 };
 use tapline_api::snapshot::AnswerState;
 use tapline_packet::headers::arp;
@@ -234,17 +234,22 @@ impl Responder {
         Some(answer)
     }
 
-    /// Finds who else says that it has an address at which tunnels end: the address, and the other's.
+    /// Counts a frame by which somebody else said that an address is theirs.
+    pub fn claimed(&mut self) {
+        self.counts.claimed += 1;
+    }
+
+    /// Finds who else says that it has one of the addresses: the address, and the other's Ethernet address.
     ///
     /// An ARP packet whose sender has the address, or an advertisement of the address, is no request of ours where the Ethernet
     /// address is not the port's (RFC 5227, 2.4; RFC 4862, 5.4.4).
     pub fn conflict(&self, frame: &[u8]) -> Option<(IpAddr, MacAddress)> {
-        if self.ends.is_empty() {
-            return None;
-        }
         let stack = layers::ethernet_stack(frame, 0);
         let (address, mac) = if stack.is_arp() {
             let packet = Arp::at(frame, stack.l3()).filter(Arp::is_ipv4_over_ethernet)?;
+            if !matches!(packet.operation(), arp::REQUEST | arp::REPLY) {
+                return None;
+            }
             (IpAddr::V4(packet.sender().into()), packet.sender_mac())
         } else {
             let (message, ..) = neighbour(frame, &stack)?;
@@ -253,7 +258,12 @@ impl Responder {
             }
             (IpAddr::V6(message.target()), message.mac(nd::TARGET_MAC)?)
         };
-        self.ends.iter().any(|end| end.address == address && end.mac != mac).then_some((address, mac))
+        let is_end = self.ends.iter().any(|end| end.address == address && end.mac != mac);
+        let is_sender = || {
+            let mut own = self.own.iter().filter(|own| own.address == address && own.mac != mac);
+            own.any(|own| in_vlan(frame, own.vlan).is_some())
+        };
+        (is_end || is_sender()).then_some((address, mac))
     }
 
     fn count(&mut self, kind: Kind) {
@@ -328,7 +338,7 @@ fn advertisement(
     asker: MacAddress,
 ) -> Option<Asked> {
     let Some((neighbour, source, _)) = neighbour(request, stack) else {
-        return is_broken_solicitation(request, stack, address).then_some(Asked::Malformed);
+        return is_about(request, stack, nd::SOLICITATION, address).then_some(Asked::Malformed);
     };
     if neighbour.message_type() != nd::SOLICITATION
         || neighbour.target() != address
@@ -346,13 +356,6 @@ fn advertisement(
     let message = nd::message(nd::ADVERTISEMENT, flags, address, own.mac, address, to);
     let packet = ipv6_packet(address, to, nd::HOP_LIMIT, &message);
     Some(Asked::Answer(Kind::Nd, tagged_frame(own.mac, own.tags, mac, ethernet::TYPE_IPV6, &packet)))
-}
-
-/// Returns whether a frame is a solicitation of the address that is not right: its checksum, its hop limit or its code.
-fn is_broken_solicitation(request: &[u8], stack: &Stack, address: Ipv6Addr) -> bool {
-    icmpv6_message(request, stack).is_some_and(|(message, ..)| {
-        message.first() == Some(&nd::SOLICITATION) && message.get(8..24) == Some(&address.octets()[..])
-    })
 }
 
 /// RFC 792: the message comes back as it went, its type changed.
@@ -573,6 +576,16 @@ mod tests {
         let stranger = EndAddress { mac: ASKER, address: IpAddr::from([198, 18, 0, 7]) };
         assert_eq!(responder().conflict(&stranger.announcement()), None);
         assert_eq!(responder().conflict(&arp_question(&[], [0; 4])), None, "a probe has no sender");
+        let mut opcode = other.announcement();
+        opcode[21] = 99;
+        assert_eq!(responder().conflict(&opcode), None);
+        // an address that tunnels are sent from stands in one VLAN
+        let vlan = Some(vlan::VlanTag { vlan: 7, priority: 0 });
+        let own = TunnelAddress { mac: PORT, address: other.address, vlan };
+        let mut claim = other.announcement();
+        assert_eq!(Responder::new(vec![own]).conflict(&claim), None);
+        claim.splice(12..12, [0x81, 0, 0, 7]);
+        assert_eq!(Responder::new(vec![own]).conflict(&claim), Some((other.address, ASKER)));
     }
 
     #[test]

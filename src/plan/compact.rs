@@ -268,6 +268,7 @@ fn is_same_tunnel(old: &Terminate, new: &Terminate) -> bool {
     }
     old.tunnel.value == new.tunnel.value
         && value(&old.to) == value(&new.to)
+        && value(&old.from) == value(&new.from)
         && value(&old.ids) == value(&new.ids)
         && value(&old.udp_port) == value(&new.udp_port)
 }

@@ -10,17 +10,25 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
-use tapline_api::event::{Event, Recorded};
+use tapline_api::event::{Alarm, Event, Recorded};
 use tapline_api::words::Level;
 
 use super::events::Events;
 
-/// Lines of one kind about one thing that are written at once.
-const BURST: u64 = 10;
-/// The same of lines of DPDK, which all are of one kind: a start may have many.
-const BURST_OF_DPDK: u64 = 64;
-/// Time until there is room for one more.
-const REFILL_NS: u64 = 1_000_000_000;
+/// How many lines of one kind about one thing may be written.
+#[derive(Clone, Copy)]
+struct Rate {
+    /// Lines that are written at once.
+    burst: u64,
+    /// Time until there is room for one more.
+    refill_ns: u64,
+}
+
+const ORDINARY: Rate = Rate { burst: 10, refill_ns: 1_000_000_000 };
+/// The rate of lines of DPDK, which all are of one kind: a start may have many.
+const OF_DPDK: Rate = Rate { burst: 64, ..ORDINARY };
+/// The rate of all lines about one next hop: whoever is on its link can cause them by forged frames.
+const OF_NEXT_HOPS: Rate = Rate { burst: 1, refill_ns: 10_000_000_000 };
 
 /// How lines begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,19 +99,19 @@ struct Room {
 }
 
 impl Room {
-    fn new(now_ns: u64, burst: u64) -> Self {
-        Self { tokens: burst, given_ns: now_ns, left_out: 0, last: None }
+    fn new(now_ns: u64, rate: Rate) -> Self {
+        Self { tokens: rate.burst, given_ns: now_ns, left_out: 0, last: None }
     }
 
     /// Gives tokens for the time that went by. A clock that was set back gives none.
-    fn refill(&mut self, now_ns: u64, burst: u64) {
-        let due = now_ns.saturating_sub(self.given_ns) / REFILL_NS;
+    fn refill(&mut self, now_ns: u64, Rate { burst, refill_ns }: Rate) {
+        let due = now_ns.saturating_sub(self.given_ns) / refill_ns;
         self.tokens = self.tokens.saturating_add(due).min(burst);
         let is_set_back = now_ns < self.given_ns;
         if self.tokens == burst || is_set_back {
             self.given_ns = now_ns;
         } else {
-            self.given_ns += due * REFILL_NS;
+            self.given_ns += due * refill_ns;
         }
     }
 
@@ -187,11 +195,12 @@ impl Log {
             lines.push(self.form.line(time_ns, level, &text));
             return;
         }
-        let burst = burst_of(event.kind());
-        let key = (event.kind(), event.object());
-        let room = self.rooms.entry(key.clone()).or_insert_with(|| Room::new(time_ns, burst));
-        room.refill(time_ns, burst);
-        if room.tokens == 0 {
+        let key = (kind_of(event), event.object());
+        let rate = rate_of(key.0);
+        let room = self.rooms.entry(key.clone()).or_insert_with(|| Room::new(time_ns, rate));
+        room.refill(time_ns, rate);
+        // where there is room for one line alone, the count of what was left out is that line
+        if room.tokens == 0 || rate.burst == 1 && room.last.is_some() {
             room.left_out += 1;
             room.last = Some((level, text));
             return;
@@ -209,21 +218,43 @@ impl Log {
         }
         let (form, mut told) = (self.form, Vec::new());
         self.rooms.retain(|(kind, object), room| {
-            let burst = burst_of(kind);
-            room.refill(now_ns, burst);
-            if room.tokens > 0 {
-                told.extend(room.told(form, now_ns, object));
+            let rate = rate_of(kind);
+            room.refill(now_ns, rate);
+            if room.tokens > 0
+                && let Some(line) = room.told(form, now_ns, object)
+            {
+                told.push(line);
+                if rate.burst == 1 {
+                    (room.tokens, room.given_ns) = (0, now_ns);
+                }
             }
-            room.tokens < burst
+            room.tokens < rate.burst
         });
         told.sort();
         lines.extend(told);
     }
 }
 
-/// Returns how many lines of a kind about one thing may be written at once.
-fn burst_of(kind: &str) -> u64 {
-    if kind == "dpdk_logged" { BURST_OF_DPDK } else { BURST }
+/// Returns the kind whose room an event's line takes: all that is said of a next hop has one room.
+fn kind_of(event: &Event) -> &'static str {
+    match event {
+        Event::NextHopResolved { .. }
+        | Event::NextHopMoved { .. }
+        | Event::NextHopLost { .. }
+        | Event::AlarmRaised(Alarm::Conflict { .. })
+        | Event::AlarmCleared(Alarm::Conflict { .. }) => NEXT_HOP,
+        _ => event.kind(),
+    }
+}
+
+const NEXT_HOP: &str = "next_hop";
+
+fn rate_of(kind: &str) -> Rate {
+    match kind {
+        "dpdk_logged" => OF_DPDK,
+        NEXT_HOP => OF_NEXT_HOPS,
+        _ => ORDINARY,
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +268,13 @@ mod tests {
     /// 2026-11-30T20:31:07.123456789Z
     const NOW: u64 = 1_796_070_667_123_456_789;
 
+    /// An event with the rate of most.
     fn moved(number: u64) -> Event {
+        let (from, to) = (number as u32, number as u32 + 1);
+        Event::MtuChanged { port: "p".into(), from, to }
+    }
+
+    fn hop_moved(number: u64) -> Event {
         let next_hop = IpAddr::from([198, 18, 0, 9]);
         let mac = |number: u64| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 255);
         Event::NextHopMoved {
@@ -262,27 +299,56 @@ mod tests {
     }
 
     #[test]
-    fn half_a_second_of_forged_arp_is_ten_lines_and_a_count_and_every_event_is_numbered() {
+    fn half_a_second_of_forged_arp_is_a_line_and_a_count() {
         // 6842 moves of one next hop within 0.5 s, then calm
         let mut number = 0;
-        let moments = (0..600u64).map(|turn| {
+        let moments = (0..3000u64).map(|turn| {
             let until = (6842 * (turn + 1) / 100).min(6842);
-            let fresh: Vec<Event> = (number..until).map(moved).collect();
+            let fresh: Vec<Event> = (number..until).map(hop_moved).collect();
             number = until;
             (NOW + turn * S / 200, fresh)
         });
         let (lines, events) = read(moments);
-        assert_eq!(lines.len(), 11, "{lines:#?}");
+        assert_eq!(lines.len(), 2, "{lines:#?}");
         let first = "2026-11-30T20:31:07.123Z warning: next hop 198.18.0.9 moved from 02:00:00:00:00:00 to 02:00:00:00:00:01";
         assert_eq!(lines[0], first);
-        let left_out = "2026-11-30T20:31:08.123Z warning: next hop 198.18.0.9: … 6832 more of this kind left out; the last: \
+        let left_out = "2026-11-30T20:31:17.123Z warning: next hop 198.18.0.9: … 6841 more of this kind left out; the last: \
                         next hop 198.18.0.9 moved from 02:00:00:00:1a:b9 to 02:00:00:00:1a:ba";
-        assert_eq!(lines[10], left_out);
+        assert_eq!(lines[1], left_out);
         assert_eq!(events.last(), 6842);
         assert_eq!(
             events.since(0).map(|event| event.seq).collect::<Vec<_>>(),
             (5819..=6842).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn next_hops_have_a_line_in_ten_seconds_each_whatever_happens_to_them() {
+        let next_hops = [9, 7].map(|last| IpAddr::from([198, 18, 0, last]));
+        let of_all_kinds = |next_hop, turn| {
+            let (mac, other, tools) =
+                ("02:bb:00:00:00:09".to_owned(), "02:66:00:00:00:01".to_owned(), vec![]);
+            match turn % 4 {
+                0 => Event::NextHopResolved { next_hop, mac, tools },
+                1 => Event::AlarmRaised(Alarm::Conflict { next_hop, mac, other, tools }),
+                2 => Event::AlarmCleared(Alarm::Conflict { next_hop, mac, other, tools }),
+                _ => Event::NextHopLost { next_hop, tools },
+            }
+        };
+        // a minute, twice a second
+        let moments = (0..120u64).map(|turn| {
+            (NOW + turn * S / 2, next_hops.iter().map(|&next_hop| of_all_kinds(next_hop, turn)).collect())
+        });
+        let (lines, _) = read(moments);
+        for next_hop in next_hops {
+            let of_it: Vec<_> =
+                lines.iter().filter(|line| line.contains(&format!("next hop {next_hop}"))).collect();
+            // at 0, 10, …, 50 s, and at the end
+            assert!((6..=7).contains(&of_it.len()), "{lines:#?}");
+            let count = |line: &&String| line.split("… ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+            let left_out: u64 = of_it.iter().filter_map(count).sum();
+            assert_eq!(of_it.iter().filter(|line| count(line).is_none()).count() as u64 + left_out, 120);
+        }
     }
 
     #[test]
@@ -301,19 +367,15 @@ mod tests {
     fn the_end_of_a_run_says_what_was_left_out_before_there_was_room() {
         let (lines, _) = read([(NOW, (0..30).map(moved).collect())].into_iter());
         assert_eq!(lines.len(), 11);
-        assert!(
-            lines[10].contains("next hop 198.18.0.9: … 20 more of this kind left out; the last: "),
-            "{}",
-            lines[10]
-        );
+        assert!(lines[10].contains("port p: … 20 more of this kind left out; the last: "), "{}", lines[10]);
     }
 
     #[test]
     fn things_do_not_take_room_from_each_other_and_errors_and_answers_need_none() {
         let fresh = (0..25).flat_map(|_| {
             [
-                Event::NextHopLost { next_hop: IpAddr::from([198, 18, 0, 9]), tools: vec![] },
-                Event::NextHopLost { next_hop: IpAddr::from([198, 18, 0, 7]), tools: vec![] },
+                Event::FramesCut { port: "p".into(), driver: "net_a".into(), bytes: 2048 },
+                Event::FramesCut { port: "q".into(), driver: "net_a".into(), bytes: 2048 },
                 Event::WorkerLost { lcore: 1 },
                 Event::PlanChanged { rules: 3, planned_ms: 1.0, in_force_ms: 0.5 },
                 Event::DpdkLogged { line: "EAL: it is so".into() },
@@ -324,9 +386,9 @@ mod tests {
         assert_eq!(count("error: the worker on lcore 1 ended by itself"), 25);
         assert_eq!(count("notice: plan changed: 3 rules; planned in 1.0 ms, in force in 0.5 ms"), 25);
         assert_eq!(count("dpdk: EAL: it is so"), 25);
-        for hop in ["198.18.0.9", "198.18.0.7"] {
-            assert_eq!(count(&format!("Z warning: next hop {hop} does not answer")), 10, "{hop}");
-            assert_eq!(count(&format!("next hop {hop}: … 15 more")), 1, "{hop}");
+        for port in ["p", "q"] {
+            assert_eq!(count(&format!("Z warning: port {port}: the driver net_a cuts")), 10, "{port}");
+            assert_eq!(count(&format!("port {port}: … 15 more")), 1, "{port}");
         }
     }
 
@@ -335,10 +397,7 @@ mod tests {
         let moments = [(NOW, 20), (NOW - 3600 * S, 20), (NOW - 3600 * S + S, 1)];
         let moments = moments.map(|(now_ns, count)| (now_ns, (0..count).map(moved).collect()));
         let (lines, _) = read(moments.into_iter());
-        assert!(
-            lines[10].starts_with("2026-11-30T19:31:08.123Z warning: next hop 198.18.0.9: … 30 more"),
-            "{lines:#?}"
-        );
+        assert!(lines[10].starts_with("2026-11-30T19:31:08.123Z notice: port p: … 30 more"), "{lines:#?}");
         assert_eq!(lines.len(), 12);
     }
 

@@ -180,7 +180,7 @@ events! {
         /// The MTU of the way, where a copy was too big and the error says it.
         mtu: Option<u32>,
     },
-    /// Somebody else has an address at which tunnels end.
+    /// Somebody else says that an address is theirs at which tunnels end, or that tunnels are sent from.
     AddressConflict = "address_conflict" { port: String, address: IpAddr, mac: String, },
     /// The system's clock was set.
     SystemClockStepped = "system_clock_stepped" { by_ns: i64, },
@@ -645,7 +645,7 @@ impl Event {
             Event::TunnelRefused { tool, reason, by, mtu } => write_refused(f, tool, *reason, *by, *mtu),
             Event::AddressConflict { port, address, mac } => write!(
                 f,
-                "port {port}: {mac} has {address}, too, where tunnels end: give one of the two another address"
+                "port {port}: {mac} has {address}, too, which is this port's for tunnels: give one of the two another address"
             ),
             Event::SystemClockStepped { by_ns } => write!(
                 f,

@@ -287,6 +287,9 @@ pub struct AnswerState {
     pub malformed: u64,
     /// Requests that were too many to answer, and other frames that found no room beside them.
     pub limited: u64,
+    /// Frames by which somebody else said that one of the addresses is theirs.
+    #[serde(default)]
+    pub claimed: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -636,6 +639,21 @@ pub struct NextHopEntry {
     pub requests: u64,
     /// How often it stopped answering.
     pub losses: u64,
+    /// How often its MAC address became another one.
+    #[serde(default)]
+    pub moves: u64,
+    /// Requests sent to one neighbour alone because somebody claimed the address.
+    #[serde(default)]
+    pub probes: u64,
+    /// How often two were found to have the address.
+    #[serde(default)]
+    pub conflicts: u64,
+    /// Frames about the address that changed nothing.
+    #[serde(default)]
+    pub ignored: u64,
+    /// The other MAC address that answers for the address, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
 }
 
 /// A wire: what each of its directions took and sent.

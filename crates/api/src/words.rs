@@ -212,6 +212,8 @@ words! {
         OtherTraffic = "other_traffic",
         /// The tunnel ends at another address.
         OtherAddress = "other_address",
+        /// The tunnel was sent from an address that is not among those asked for.
+        OtherSender = "other_sender",
         /// The identifier is not among those asked for.
         OtherIdentifier = "other_identifier",
         /// A fragment of the tunnel's packet: the inner frame is not all here.

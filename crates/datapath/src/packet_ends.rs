@@ -109,7 +109,7 @@ proptest! {
         }
 
         let expected_inside = end(&frame, l3, inner);
-        let terminator = Terminator { kind: TunnelKind::Vxlan, to: None, identifiers: vec![], udp_port: None };
+        let terminator = Terminator { kind: TunnelKind::Vxlan, to: None, from: vec![], identifiers: vec![], udp_port: None };
         let found = terminator.recognise(&frame).map(|found| (found.offset, found.offset + found.len));
         let strip = LayerSet::default().with(Layer::Vxlan);
         let stripped = edited(Edits { strip, ..Edits::default() }, &frame, 256);

@@ -20,6 +20,7 @@ use tapline_api::words::{Vocabulary, WireDirection};
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::layers;
+use tapline_packet::prefix::{Prefix, PrefixError};
 
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -191,6 +192,21 @@ pub(crate) fn thresholds(text: &str) -> Value<(u8, u8)> {
 
 pub(crate) fn ip(text: &str) -> Value<IpAddr> {
     text.parse().map_err(|_| Misread::expected("an IPv4 or IPv6 address"))
+}
+
+/// `10.0.0.0/8,2001:db8::7`: prefixes and addresses.
+pub(crate) fn prefixes(text: &str) -> Value<Vec<Prefix>> {
+    let read = |(part, item): (Range<usize>, &str)| {
+        item.parse::<Prefix>().map_err(|error| {
+            let expected = "addresses or prefixes, such as 10.0.0.0/8,2001:db8::7";
+            Misread::expected(match error {
+                PrefixError::Syntax => expected.to_owned(),
+                error => format!("{expected}; {error}"),
+            })
+            .within(part)
+        })
+    };
+    items(text).map(read).collect()
 }
 
 pub(crate) fn mac(text: &str) -> Value<MacAddress> {

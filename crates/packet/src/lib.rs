@@ -17,5 +17,7 @@ pub mod headers;
 pub mod layers;
 /// Mixing of bits, and random numbers by a seed.
 pub mod mix;
+/// Prefixes of IP addresses.
+pub mod prefix;
 /// Instructions that are chosen at run time.
 pub mod simd;

@@ -193,6 +193,7 @@ fn neighbourhood(
         outbox,
         local_frames,
         is_stopped: plan.ports[id].is_stopped,
+        is_link_up: false,
     };
     for (tool, tunnel, address) in tunnels {
         if let NextHopPlan::Ask(target) = tunnel.next_hop {

@@ -37,6 +37,10 @@ pub(super) fn terminator(terminator: &Terminator) -> String {
         words += &format!(" udp port {port}");
     }
     terminator.to.iter().for_each(|to| words += &format!(" to {to}"));
+    let from: Vec<String> = terminator.from.iter().map(ToString::to_string).collect();
+    if !from.is_empty() {
+        words += &format!(" from {}", from.join(","));
+    }
     words
 }
 

@@ -11,13 +11,14 @@ use tapline_datapath::classify::FilterTerm;
 use tapline_filter::bpf::compile;
 use tapline_filter::bpf::compile::CompileError;
 use tapline_filter::bpf::verify::Program;
-use tapline_filter::index::{Direction, Prefix, PrefixError, PrefixSet};
+use tapline_filter::index::{Direction, PrefixSet};
 use tapline_lang::ast;
 use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::files::Files;
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::headers::layer::LayerSet;
+use tapline_packet::prefix::{Prefix, PrefixError};
 
 /// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
 const MOST_INNER_PREFIXES: usize = 4096;

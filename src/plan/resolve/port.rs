@@ -241,6 +241,7 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
     Terminator {
         kind: terminate.tunnel.value,
         to: terminate.to.as_ref().map(|to| to.value),
+        from: terminate.from.as_ref().map_or_else(Vec::new, |from| from.value.clone()),
         identifiers: terminate
             .ids
             .iter()

@@ -248,7 +248,7 @@ fn inside(inner: &Inner, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn terminator(kind: TunnelKind) -> Terminator {
-    Terminator { kind, to: None, identifiers: Vec::new(), udp_port: None }
+    Terminator { kind, to: None, from: vec![], identifiers: Vec::new(), udp_port: None }
 }
 
 /// Ends every kind of tunnel in bytes that may be anything.

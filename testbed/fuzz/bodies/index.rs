@@ -9,11 +9,12 @@ use std::sync::Arc;
 use tapline_datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
 use tapline_datapath::flow::burst_flows::Flows;
 use tapline_filter::compile;
-use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
+use tapline_filter::index::{Direction, Index, PrefixSet};
 use tapline_filter::{Insn, Program};
 use tapline_packet::burst::{MAX_BURST, Selection, Touched};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::Depth;
+use tapline_packet::prefix::Prefix;
 
 /// Filters of one input at most.
 const MAX_FILTERS: usize = 400;

@@ -98,7 +98,8 @@ fn tunnels_that_were_not_yet_cut_up_end_with_their_frame() {
             // with UDP's length, which is right, and with none there either
             let of_udp = is_udp.then(|| with(&of_ip, l4 + 4, 0));
             for frame in [Some(&of_ip), of_udp.as_ref()].into_iter().flatten() {
-                let any = Terminator { kind: *kind, to: None, identifiers: vec![], udp_port: None };
+                let any =
+                    Terminator { kind: *kind, to: None, from: vec![], identifiers: vec![], udp_port: None };
                 let inner = any.recognise(frame).expect("it is this tunnel");
                 assert_eq!(&frame[inner.offset..inner.offset + inner.len], inside, "{kind:?}");
                 assert_eq!(inner.original_len, inside.len());
@@ -120,7 +121,8 @@ fn a_datagram_ends_where_udp_says_and_padding_behind_it_is_left_out() {
     let vxlan = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &inside].concat();
     let len = 8 + vxlan.len();
     let udp = [&[0, 9, 0x12, 0xb5][..], &(len as u16).to_be_bytes(), &[0, 0], &vxlan].concat();
-    let any = Terminator { kind: TunnelKind::Vxlan, to: None, identifiers: vec![], udp_port: None };
+    let any =
+        Terminator { kind: TunnelKind::Vxlan, to: None, from: vec![], identifiers: vec![], udp_port: None };
     let read = |frame: &[u8]| any.recognise(frame).map(|inner| inner.len);
     let frame = ethernet(0x0800, &ipv4(17, &[&udp[..], &[1; 5]].concat()));
     assert_eq!(read(&frame), Ok(inside.len()), "IP goes on behind UDP");

@@ -16,7 +16,7 @@ use tapline_harness::programs::has_program;
 use tapline_harness::tshark::{fields, innermost_ethernet};
 
 fn any(kind: TunnelKind) -> Terminator {
-    Terminator { kind, to: None, identifiers: vec![], udp_port: None }
+    Terminator { kind, to: None, from: vec![], identifiers: vec![], udp_port: None }
 }
 
 /// The frame that the terminated packet is.
@@ -111,6 +111,16 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                 let to: Option<IpAddr> = destination.parse().ok();
                 assert!(Terminator { to, ..any(kind) }.recognise(&bytes).is_ok());
                 let elsewhere = Terminator { to: source.parse().ok(), ..any(kind) };
+                assert_eq!(elsewhere.recognise(&bytes), Err(Refusal::OtherAddress));
+                let prefixes = |texts: &[&str]| {
+                    texts.iter().map(|text| text.parse().expect("a prefix")).collect::<Vec<_>>()
+                };
+                let known = prefixes(&["10.0.0.0/8", "198.18.0.0/29", "2001:db8::/126"]);
+                assert!(Terminator { from: known, ..any(kind) }.recognise(&bytes).is_ok());
+                let strangers = prefixes(&["198.18.0.8/29", "198.18.0.0", "2001:db8::2", "::/8"]);
+                let strangers = Terminator { from: strangers, ..any(kind) };
+                assert_eq!(strangers.recognise(&bytes), Err(Refusal::OtherSender));
+                let elsewhere = Terminator { to: source.parse().ok(), ..strangers };
                 assert_eq!(elsewhere.recognise(&bytes), Err(Refusal::OtherAddress));
                 let others = Terminator { identifiers: vec![0..=70], ..any(kind) };
                 assert_eq!(others.recognise(&bytes), Err(Refusal::OtherIdentifier));

@@ -335,7 +335,7 @@ fn tunnels() -> impl Iterator<Item = TunnelKind> {
 }
 
 fn terminator(kind: TunnelKind) -> Terminator {
-    Terminator { kind, to: None, identifiers: Vec::new(), udp_port: None }
+    Terminator { kind, to: None, from: vec![], identifiers: Vec::new(), udp_port: None }
 }
 
 #[test]

@@ -159,6 +159,12 @@ fn alarms() -> Vec<Alarm> {
         Alarm::OutputFailed { port: text("ids0"), path: text("ids0.pcap"), error: error() },
         Alarm::PortGone { port: text("span0"), device: text("iface:eth1"), waits: true },
         Alarm::PortGone { port: text("tap0"), device: text("net_tap0"), waits: false },
+        Alarm::Conflict {
+            next_hop: IpAddr::from([198, 18, 0, 9]),
+            mac: text("02:bb:00:00:00:09"),
+            other: text("02:66:00:00:00:01"),
+            tools: vec![text("cloud")],
+        },
         Alarm::WorkerRetired { lcore: 2, panics: 3, seconds: 10 },
         Alarm::Loss {
             port: text("span0"),
@@ -283,6 +289,7 @@ fn is_known(alarm: &Alarm) -> bool {
         | Alarm::CaptureStalled { .. }
         | Alarm::OutputFailed { .. }
         | Alarm::PortGone { .. }
+        | Alarm::Conflict { .. }
         | Alarm::WorkerRetired { .. }
         | Alarm::Loss { .. }
         | Alarm::Drops { .. }

@@ -4,10 +4,11 @@ use pcap::{Capture, Linktype};
 use proptest::prelude::*;
 use tapline_filter::Program;
 use tapline_filter::bpf::insn::Insn;
-use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
+use tapline_filter::index::{Direction, Index, PrefixSet};
 use tapline_harness::captures;
 use tapline_packet::burst::{MAX_BURST, Selection, Touched};
 use tapline_packet::frame::Frame;
+use tapline_packet::prefix::Prefix;
 
 /// The optimised program of libpcap, and the reference itself.
 fn compile(expression: &str) -> Option<(Vec<Insn>, pcap::BpfProgram)> {

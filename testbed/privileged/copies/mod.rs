@@ -2,6 +2,8 @@
 
 /// Ends of tunnels that the kernel finds and sends to, and its ICMP errors about copies.
 mod ends;
+/// Frames that a stranger on a tunnel's link forges, and two that answer for one next hop.
+mod neighbours;
 /// UDP checksums that a tap's port computes.
 mod offload;
 /// ERSPAN to Open vSwitch.

@@ -14,19 +14,19 @@ use tapline_harness::pcap_files::{packets, write_frames};
 use tapline_harness::programs::has_program;
 
 /// A namespace with one end of a veth pair in it, and a second pair to feed packets in by; gone when it is dropped.
-struct Far;
+pub(super) struct Far;
 
-const NAMESPACE: &str = "tapline-far";
+pub(super) const NAMESPACE: &str = "tapline-far";
 
 /// Runs a command line in the namespace.
-fn there(line: &str) -> Command {
+pub(super) fn there(line: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", NAMESPACE, "sh", "-c", line]);
     command
 }
 
 impl Far {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         if !has_program("ip") || !has_program("tcpreplay") || !has_program("tcpdump") {
             return None;
         }

@@ -172,14 +172,29 @@ fn what_is_of_no_tunnel_is_seen_by_no_rule_and_counted_by_its_reason() {
     let rules = "rule create 5 from in vni 150 to v\ntool create v discard\n";
     let account = lab.account(&format!("{}{rules}", pipeline("vxlan to 198.18.0.9 vni 100-200")), &[]);
     let refused = &account.last()["ports"]["in"]["terminate"]["refused"];
-    let counts = ["other_address", "other_identifier", "fragment", "other_traffic", "malformed"]
-        .map(|reason| number(refused, reason));
-    assert_eq!(counts, [7, 5, 3, 11, 0], "{refused}");
+    let counts =
+        ["other_address", "other_sender", "other_identifier", "fragment", "other_traffic", "malformed"]
+            .map(|reason| number(refused, reason));
+    assert_eq!(counts, [7, 0, 5, 3, 11, 0], "{refused}");
     assert_eq!((account.number("packets/delivered"), account.number("packets/unmatched")), (50, 26));
     assert_eq!(account.number("tools/v/sent"), 50, "rules see the number of the tunnel that ended");
     let out: Vec<Vec<u8>> = read(&lab.path("out.pcapng")).into_iter().map(|packet| packet.bytes).collect();
     let expected: Vec<Vec<u8>> = packets.into_iter().map(|packet| packet.bytes).collect();
     judges::assert_same("inside", &out, &expected);
+}
+
+#[test]
+fn tunnels_of_senders_that_are_not_named_are_refused() {
+    let lab = Lab::new();
+    let packets: Vec<Timed> = whole_packets().into_iter().take(50).collect();
+    let gre = tunnel("198.18.0.9", Encapsulation::Gre { key: None });
+    write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &carried(&gre, &packets));
+    for (from, terminated) in [("198.18.0.0/30", 50), ("10.0.0.0/8,198.18.0.2,::/0", 0)] {
+        let account = lab.account(&pipeline(&format!("gre from {from}")), &[]);
+        let ends = &account.last()["ports"]["in"]["terminate"];
+        assert_eq!(number(ends, "terminated"), terminated, "{ends}");
+        assert_eq!(number(&ends["refused"], "other_sender"), 50 - terminated, "{ends}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Alarms: each is raised once when something is wrong, and cleared once when it is over.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub enum Alarm {
     OutputFailed { port: String, path: String, error: String },
     /// A port's device is gone; the run waits for it where it `waits`.
     PortGone { port: String, device: String, waits: bool },
+    /// Two neighbours answer for the address of a tunnel's next hop; copies go to `mac`, as before.
+    Conflict { next_hop: IpAddr, mac: String, other: String, tools: Vec<String> },
     /// A worker that panicked too often receives no more.
     WorkerRetired { lcore: u32, panics: usize, seconds: u64 },
     /// A port loses packets before they are received: `lost` of `of` within `seconds`, most of them as the driver's counter `mostly` has
@@ -51,6 +54,7 @@ impl Alarm {
             Alarm::CaptureStalled { .. } => "capture_stalled",
             Alarm::OutputFailed { .. } => "output_failed",
             Alarm::PortGone { .. } => "port_gone",
+            Alarm::Conflict { .. } => "conflict",
             Alarm::WorkerRetired { .. } => "worker_retired",
             Alarm::Loss { .. } => "loss",
             Alarm::Drops { .. } => "drops",
@@ -68,7 +72,8 @@ impl Alarm {
             | Alarm::Drops { .. }
             // the account at the end decides
             | Alarm::Unbalanced { .. }
-            | Alarm::PortGone { .. } => false,
+            | Alarm::PortGone { .. }
+            | Alarm::Conflict { .. } => false,
             Alarm::ReplayFailed { .. }
             | Alarm::CaptureFailed { .. }
             | Alarm::CaptureStalled { .. }
@@ -90,6 +95,7 @@ impl Alarm {
             | Alarm::OutputFailed { port, .. }
             | Alarm::Loss { port, .. }
             | Alarm::PortGone { port, .. } => format!("port {port}"),
+            Alarm::Conflict { next_hop, .. } => format!("next hop {next_hop}"),
             Alarm::WorkerRetired { lcore, .. } => format!("lcore {lcore}"),
             Alarm::Unbalanced { .. } => "broker".to_owned(),
         }
@@ -121,6 +127,14 @@ impl Alarm {
             }
             Alarm::PortGone { port, device, waits: false } => {
                 write!(f, "port {port}: {device} is gone, and is not attached again")
+            }
+            Alarm::Conflict { next_hop, mac, other, .. } if is_raised => write!(
+                f,
+                "next hop {next_hop}: {mac} and {other} both answer for it; copies go to {mac}: find out which is right, or say \
+                 `next-hop MAC`"
+            ),
+            Alarm::Conflict { next_hop, mac, other, .. } => {
+                write!(f, "next hop {next_hop}: {mac} and {other} do not both answer for it any more")
             }
             Alarm::WorkerRetired { lcore, panics, seconds } => write!(
                 f,

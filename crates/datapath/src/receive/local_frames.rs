@@ -14,6 +14,7 @@ use crate::counters::PortCounters;
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::arp::Arp;
+use tapline_packet::headers::ethernet::{Ethernet, MacAddress};
 use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 use tapline_packet::headers::ip;
 use tapline_packet::headers::ipv4::Ipv4;
@@ -28,6 +29,10 @@ const MOST_BYTES: usize = 1518;
 const MOST_FRAMES: usize = 64;
 /// The most pings and other ICMP messages among those: they leave room for ARP and neighbour discovery.
 const MOST_PINGS: usize = MOST_FRAMES / 2;
+/// The most frames of known next hops that may wait: a flood of others leaves room for their answers.
+const MOST_ANSWERS: usize = 16;
+/// The most next hops that are known. Frames of others wait with those of strangers.
+const MOST_KNOWN: usize = 64;
 /// The most heartbeats that may wait: those of 64 tools at the highest rate, while the control thread is away for 40 ms.
 const MOST_HEARTBEATS: usize = 256;
 
@@ -48,6 +53,11 @@ pub struct LocalFrames {
     /// The addresses that tunnels on this port are sent from, and those at which tunnels end.
     own: Vec<IpAddr>,
     frames: ArrayQueue<LocalFrame>,
+    /// The frames of known next hops about their addresses.
+    answers: ArrayQueue<LocalFrame>,
+    /// The Ethernet addresses of known next hops, or 0. control: writes; workers: read. A frame that comes as they change waits in one
+    /// queue or the other, so relaxed suffices.
+    known: Box<[AtomicU64]>,
     /// Frames that found no room. workers: add; control: takes. It orders nothing else, so relaxed suffices.
     refused: AtomicU64,
     returns: Option<Returns>,
@@ -63,7 +73,14 @@ impl LocalFrames {
     /// `key` is the key of heartbeats, if some return by the port.
     pub fn new(own: Vec<IpAddr>, key: Option<Key>) -> Self {
         let returns = key.map(|key| Returns { key, heartbeats: ArrayQueue::new(MOST_HEARTBEATS) });
-        Self { own, frames: ArrayQueue::new(MOST_FRAMES), refused: AtomicU64::new(0), returns }
+        Self {
+            own,
+            frames: ArrayQueue::new(MOST_FRAMES),
+            answers: ArrayQueue::new(MOST_ANSWERS),
+            known: (0..MOST_KNOWN).map(|_| AtomicU64::new(0)).collect(),
+            refused: AtomicU64::new(0),
+            returns,
+        }
     }
 
     /// The addresses whose frames are punted.
@@ -93,8 +110,27 @@ impl LocalFrames {
         let has_room = kind == Kind::Neighbour || self.frames.len() < MOST_PINGS;
         let mut local = LocalFrame { bytes: [0; MOST_BYTES], len: bytes.len() };
         local.bytes[..bytes.len()].copy_from_slice(bytes);
-        if !has_room || self.frames.push(local).is_err() {
+        let is_answer = kind == Kind::Neighbour && self.is_of_known(bytes);
+        let queue = if is_answer { &self.answers } else { &self.frames };
+        if !has_room || queue.push(local).is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a frame is one of a known next hop.
+    fn is_of_known(&self, bytes: &[u8]) -> bool {
+        let Some(source) = Ethernet::at(bytes, 0).map(|ethernet| word(MacAddress(ethernet.source())))
+        else {
+            return false;
+        };
+        self.known.iter().any(|known| known.load(Ordering::Relaxed) == source)
+    }
+
+    /// control: gives the known next hops a queue of theirs.
+    pub fn know(&self, macs: impl Iterator<Item = MacAddress>) {
+        let macs = macs.map(word).chain(std::iter::repeat(0));
+        for (known, mac) in self.known.iter().zip(macs) {
+            known.store(mac, Ordering::Relaxed);
         }
     }
 
@@ -108,9 +144,9 @@ impl LocalFrames {
         self.returns.as_ref()?.heartbeats.pop()
     }
 
-    /// control: takes the next frame.
+    /// control: takes the next frame, one of a known next hop first.
     pub fn take(&self) -> Option<LocalFrame> {
-        self.frames.pop()
+        self.answers.pop().or_else(|| self.frames.pop())
     }
 
     /// Finds what a frame is to us: ARP about one of our own addresses or an announcement, neighbour discovery, or ICMP for one of
@@ -148,6 +184,12 @@ impl LocalFrames {
     }
 }
 
+/// Returns an address as a number that is not 0.
+fn word(mac: MacAddress) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_be_bytes([1, 0, a, b, c, d, e, f])
+}
+
 /// The matter of a frame for Tapline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -176,7 +218,6 @@ impl Returns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tapline_packet::headers::ethernet::MacAddress;
 
     /// Ethernet, type, then what follows.
     fn frame(ethertype: u16, body: &[u8]) -> Vec<u8> {
@@ -233,6 +274,22 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| local_frames.take()).count(), MOST_FRAMES);
         // what others send cannot keep it out
         assert_eq!(std::iter::from_fn(|| local_frames.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_what_known_next_hops_say() {
+        let local_frames = LocalFrames::new(vec![IpAddr::from([198, 18, 0, 1])], None);
+        let (known, mut stranger) = (arp(), arp());
+        stranger[11] = 0x66;
+        local_frames.know([MacAddress([2, 0, 0, 0, 0, 9])].into_iter());
+        (0..1000).for_each(|_| local_frames.offer(&stranger));
+        local_frames.offer(&known);
+        assert_eq!(local_frames.take().expect("it has room").bytes(), known);
+        assert_eq!(std::iter::from_fn(|| local_frames.take()).count(), MOST_FRAMES);
+        // one that is known no more is a stranger
+        local_frames.know(std::iter::empty());
+        (0..1000).for_each(|_| local_frames.offer(&known));
+        assert_eq!(std::iter::from_fn(|| local_frames.take()).count(), MOST_FRAMES);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tapline_packet::headers::udp::Udp;
 use tapline_packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
 use tapline_packet::layers;
 use tapline_packet::layers::{Carried, Encapsulation, Look, Shell, ShellKind, Stack, TABLE};
+use tapline_packet::prefix::Prefix;
 
 /// One `terminate` clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub struct Terminator {
     pub kind: TunnelKind,
     /// The outer destination address must be this one.
     pub to: Option<IpAddr>,
+    /// The outer source address must be in one of these. Any will do where there are none.
+    pub from: Vec<Prefix>,
     /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in
     /// range. Any will do where there are no ranges.
     pub identifiers: Vec<RangeInclusive<u32>>,
@@ -159,7 +162,11 @@ impl Terminator {
         let (source, destination) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
         let is_here = self.to.is_none_or(|to| to == destination);
         if stack.is_later_fragment() {
-            return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
+            return Err(match (is_here, self.is_from(source)) {
+                (false, _) => Refusal::OtherAddress,
+                (true, false) => Refusal::OtherSender,
+                (true, true) => Refusal::Fragment,
+            });
         }
         let is_ours = |kind: ShellKind| kind.row().word.ok() == layer_of(self.kind);
         let shell = match self.look(bytes, &stack) {
@@ -170,6 +177,9 @@ impl Terminator {
         };
         if !is_here {
             return Err(Refusal::OtherAddress);
+        }
+        if !self.is_from(source) {
+            return Err(Refusal::OtherSender);
         }
         if stack.is_fragment() {
             return Err(Refusal::Fragment);
@@ -194,6 +204,11 @@ impl Terminator {
         let len = said.unwrap_or(usize::MAX).min(bytes.len()) - offset;
         let original_len = said.map_or(len, |end| end - offset);
         Ok(Inner { offset, len, original_len, ends_with_frame: said.is_none(), link, outer })
+    }
+
+    /// Returns whether tunnels of this sender end here.
+    fn is_from(&self, source: IpAddr) -> bool {
+        self.from.is_empty() || self.from.iter().any(|prefix| prefix.contains(source))
     }
 
     fn look(&self, bytes: &[u8], stack: &Stack) -> Look {
@@ -538,7 +553,7 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_hold_what_they_are_said_to(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for kind in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Tzsp, TunnelKind::Rspan] {
-                if let Ok(inner) = (Terminator { kind, to: None, identifiers: vec![], udp_port: None }).recognise(&bytes) {
+                if let Ok(inner) = (Terminator { kind, to: None, from: vec![], identifiers: vec![], udp_port: None }).recognise(&bytes) {
                     prop_assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
                     prop_assert!(inner.link.is_none() || inner.offset >= ethernet::HEADER_LEN);
                 }

@@ -29,7 +29,7 @@ use self::leaf::{Leaf, MAX_FIELDS, Scratch};
 use self::leaf_path::LeafPath;
 use self::load::{Load, Word};
 use self::pairs::{PairTable, Pairs};
-pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
+pub use self::prefixes::{Direction, PrefixSet};
 use super::bpf::verify::Program;
 use super::native::graph::Table;
 use tapline_packet::burst::{MAX_BURST, Selection, Touched};

@@ -4,30 +4,11 @@
 //! which takes ARP and RARP packets in for IPv4, and on cut packets reads no more of an IPv6 address than the prefix covers.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
 
 use super::load::first_chunk;
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::Frame;
-
-/// An IPv4 or IPv6 prefix; a whole address is its own prefix.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Prefix {
-    address: IpAddr,
-    bits: u8,
-}
-
-/// Why a text is no prefix.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum PrefixError {
-    #[error("expected an address or ADDRESS/BITS")]
-    Syntax,
-    #[error("a prefix of this address has at most {0} bits")]
-    TooLong(u8),
-    #[error("bits are set behind the prefix")]
-    HostBits,
-}
+use tapline_packet::prefix::Prefix;
 
 /// Which address of a packet is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,65 +19,6 @@ pub enum Direction {
     Destination,
     /// `net`: one or the other.
     Either,
-}
-
-impl Prefix {
-    /// # Errors
-    /// Fails if `bits` is longer than the address, or the address has bits set behind it (libpcap refuses both).
-    pub fn new(address: IpAddr, bits: u8) -> Result<Self, PrefixError> {
-        let prefix = Self { address, bits };
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        if bits > most {
-            return Err(PrefixError::TooLong(most));
-        }
-        let (first, last) = prefix.range();
-        if left_aligned(address) & (last - first) != 0 {
-            return Err(PrefixError::HostBits);
-        }
-        Ok(prefix)
-    }
-
-    /// The first and the last address that it covers, IPv4 ones in the upper 32 bits.
-    fn range(self) -> (u128, u128) {
-        let behind = u128::MAX.checked_shr(self.bits.into()).unwrap_or(0);
-        let first = left_aligned(self.address) & !behind;
-        (first, first | behind)
-    }
-}
-
-fn left_aligned(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = PrefixError;
-
-    /// Reads `10.0.0.0/8`, `10.0.0.1`, `2001:db8::/32`, `2001:db8::1`. The shorter forms that libpcap also knows (`net 10`) are not
-    /// read.
-    fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| PrefixError::Syntax)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            None => most,
-            // libpcap takes a leading 0 for octal.
-            Some(bits)
-                if bits.len() > 1 && bits.starts_with('0')
-                    || !bits.bytes().all(|digit| digit.is_ascii_digit()) =>
-            {
-                return Err(PrefixError::Syntax);
-            }
-            Some("") => return Err(PrefixError::Syntax),
-            Some(bits) => bits.parse().map_err(|_| PrefixError::TooLong(most))?,
-        };
-        Self::new(address, bits)
-    }
 }
 
 /// Many prefixes as one rule; immutable, shared by all workers.
@@ -123,11 +45,11 @@ impl PrefixSet {
     /// Any number of prefixes, in any order, overlapping or not.
     pub fn new(prefixes: &[Prefix], direction: Direction) -> Self {
         let all =
-            |v4: bool| prefixes.iter().any(|prefix| prefix.bits == 0 && prefix.address.is_ipv4() == v4);
+            |v4: bool| prefixes.iter().any(|prefix| prefix.bits() == 0 && prefix.address().is_ipv4() == v4);
         let ranges = |v4: bool, bits: usize| {
             let covered = prefixes
                 .iter()
-                .filter(|prefix| prefix.address.is_ipv4() == v4 && usize::from(prefix.bits) <= bits);
+                .filter(|prefix| prefix.address().is_ipv4() == v4 && usize::from(prefix.bits()) <= bits);
             Ranges::new(covered.map(|prefix| prefix.range()).collect())
         };
         Self {
@@ -256,6 +178,7 @@ impl Ranges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tapline_packet::prefix::PrefixError;
 
     #[test]
     fn prefixes_are_read_as_libpcap_reads_them() {

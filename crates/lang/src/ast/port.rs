@@ -7,6 +7,7 @@ use super::super::source::Spanned;
 use super::Ranges;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{TunnelKind, WhenGone};
+use tapline_packet::prefix::Prefix;
 
 /// The device that a port is.
 #[derive(Clone, PartialEq, Debug)]
@@ -70,6 +71,8 @@ pub struct Terminate {
     pub tunnel: Spanned<TunnelKind>,
     /// The outer destination; any if absent.
     pub to: Option<Spanned<IpAddr>>,
+    /// The outer source; any if absent.
+    pub from: Option<Spanned<Vec<Prefix>>>,
     /// The tunnel's own number (VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN); any if absent.
     pub ids: Option<Spanned<Ranges>>,
     /// The UDP port of VXLAN, GENEVE, GTP and TZSP if not the standard's.

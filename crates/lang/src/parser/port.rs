@@ -3,7 +3,7 @@
 use super::super::ast::port::{PortOption, Terminate};
 use super::super::ast::{Command, Name};
 use super::super::diagnostic::Diagnostic;
-use super::super::value::{device, ip, lcores, number, ranges};
+use super::super::value::{device, ip, lcores, number, prefixes, ranges};
 use super::line::{Clause, Line, Read, Verb, many, once, verb};
 use tapline_api::words::{NameKind, Role, TunnelKind};
 
@@ -61,7 +61,7 @@ fn attach(line: &mut Line<'_>) -> Read<Command> {
     Ok(Command::PortAttach { name, device: device?, options })
 }
 
-/// `terminate TUNNEL [to ADDRESS] [vni|key|session|teid|vlan LIST] [udp-port N]`.
+/// `terminate TUNNEL [to ADDRESS] [from PREFIXES] [vni|key|session|teid|vlan LIST] [udp-port N]`.
 fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
     let tunnel = line.word_of("terminate")?;
     // The word for a tunnel's own number and its greatest value, and whether the tunnel travels in UDP.
@@ -73,10 +73,15 @@ fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
         TunnelKind::Tzsp => (None, true),
         TunnelKind::Rspan => (Some(("vlan", 4095)), false),
     };
-    let mut found = Terminate { tunnel, to: None, ids: None, udp_port: None };
+    let mut found = Terminate { tunnel, to: None, from: None, ids: None, udp_port: None };
     loop {
         if found.tunnel.value != TunnelKind::Rspan && found.to.is_none() && line.accept("to").is_some() {
             found.to = Some(line.value("to", ip)?);
+        } else if found.tunnel.value != TunnelKind::Rspan
+            && found.from.is_none()
+            && line.accept("from").is_some()
+        {
+            found.from = Some(line.value("from", prefixes)?);
         } else if let (None, Some((id, most))) = (&found.ids, id)
             && line.accept(id).is_some()
         {

@@ -8,6 +8,7 @@ use super::value::{bytes, count, duration, lcores, ranges, replay_speed};
 use super::{Print, Words};
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::TunnelKind;
+use tapline_packet::prefix::Prefix;
 
 impl Print for Device {
     fn print(&self, line: &mut Words) {
@@ -84,7 +85,7 @@ impl Print for PortOption {
 
 impl Print for Terminate {
     fn print(&self, line: &mut Words) {
-        let Terminate { tunnel, to, ids, udp_port } = self;
+        let Terminate { tunnel, to, from, ids, udp_port } = self;
         let id = match tunnel.value {
             TunnelKind::Vxlan | TunnelKind::Geneve => "vni",
             TunnelKind::Gre => "key",
@@ -95,6 +96,7 @@ impl Print for Terminate {
             TunnelKind::Tzsp => "id",
         };
         line.word("terminate").word(tunnel.value).key("to", to, IpAddr::to_string);
+        line.key("from", from, |from| from.iter().map(Prefix::to_string).collect::<Vec<_>>().join(","));
         line.key(id, ids, ranges).key("udp-port", udp_port, u16::to_string);
     }
 }

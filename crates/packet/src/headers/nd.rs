@@ -1,6 +1,6 @@
 //! IPv6 neighbour discovery: solicitations and advertisements.
 //! # Source
-//! RFC 4861, 4.3, 4.4 and 4.6.1; RFC 4291, 2.7.1 (solicited-node addresses).
+//! RFC 4861, 4.3, 4.4, 4.6.1, 7.1.1 and 7.1.2; RFC 4291, 2.7.1 (solicited-node addresses).
 
 use std::net::Ipv6Addr;
 
@@ -22,9 +22,6 @@ pub const TARGET_MAC: u8 = 2;
 pub const SOLICITED: u8 = 0x40;
 /// Flag of an advertisement: it replaces what the receiver knew.
 pub const OVERRIDE: u8 = 0x20;
-/// Bytes of a message with one option for an Ethernet address.
-pub const MESSAGE_LEN: usize = 32;
-
 const FIXED_LEN: usize = 24;
 const OPTION_LEN: usize = 8;
 
@@ -39,11 +36,36 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 pub struct Neighbour<'a>(&'a [u8]);
 
 impl<'a> Neighbour<'a> {
-    /// The message, if its checksum, code and options are right.
+    /// Returns the message, if it is as receivers have to want it: code, checksum, target, flags and options. The hop limit is the
+    /// caller's to look at.
+    /// # Source
+    /// RFC 4861, 7.1.1 and 7.1.2.
     pub fn checked(message: &'a [u8], source: Ipv6Addr, destination: Ipv6Addr) -> Option<Self> {
         let kind = chunk::<FIXED_LEN>(message, 0)?;
         let is_right = matches!(kind[0], SOLICITATION | ADVERTISEMENT) && kind[1] == 0;
-        (is_right && pseudo_sum(message, source, destination).folded() == 0xffff).then_some(Self(message))
+        let is_right = is_right && pseudo_sum(message, source, destination).folded() == 0xffff;
+        let neighbour = Self(message);
+        (is_right && neighbour.is_allowed(source, destination)).then_some(neighbour)
+    }
+
+    fn is_allowed(&self, source: Ipv6Addr, destination: Ipv6Addr) -> bool {
+        let target = self.target();
+        let mut options = &self.0[FIXED_LEN..];
+        while let [_, len, ..] = *options {
+            // an option may reach beyond the message, as long as it is not empty: it is not read then
+            let Some(rest) = options.get(OPTION_LEN * usize::from(len)..) else { break };
+            if len == 0 {
+                return false;
+            }
+            options = rest;
+        }
+        let is_allowed = if self.message_type() == ADVERTISEMENT {
+            !source.is_unspecified() && !(self.flags() & SOLICITED != 0 && destination.is_multicast())
+        } else {
+            !source.is_unspecified()
+                || destination == solicited_node(target) && self.mac(SOURCE_MAC).is_none()
+        };
+        is_allowed && !target.is_multicast() && !source.is_multicast()
     }
 
     pub fn message_type(&self) -> u8 {
@@ -73,7 +95,8 @@ impl<'a> Neighbour<'a> {
     }
 }
 
-/// A solicitation or advertisement with `mac` as its option, checksum included.
+/// A solicitation or advertisement with `mac` as its option, checksum included. Who has no address yet does not say its `mac`
+/// (RFC 4861, 4.3).
 pub fn message(
     kind: u8,
     flags: u8,
@@ -81,13 +104,15 @@ pub fn message(
     mac: MacAddress,
     source: Ipv6Addr,
     destination: Ipv6Addr,
-) -> [u8; MESSAGE_LEN] {
-    let mut out = [0; MESSAGE_LEN];
+) -> Vec<u8> {
+    let mut out = vec![0; FIXED_LEN];
     out[0] = kind;
     out[4] = flags;
     out[8..24].copy_from_slice(&target.octets());
-    out[24..26].copy_from_slice(&[if kind == SOLICITATION { SOURCE_MAC } else { TARGET_MAC }, 1]);
-    out[26..].copy_from_slice(&mac.0);
+    if !source.is_unspecified() {
+        out.extend([if kind == SOLICITATION { SOURCE_MAC } else { TARGET_MAC }, 1]);
+        out.extend(mac.0);
+    }
     let checksum = pseudo_sum(&out, source, destination).checksum();
     out[2..4].copy_from_slice(&checksum.to_be_bytes());
     out

@@ -186,6 +186,13 @@ fn terminators(c: &mut Choices<'_>) -> String {
             let _ = write!(out, " to {}", c.of(&["198.18.0.2", "2001:db8::2", "10.1.2.3"]));
         }
         if c.one_in(4) {
+            let _ = write!(
+                out,
+                " from {}",
+                c.of(&["198.18.0.0/24", "10.0.0.0/8,2001:db8::/32", "0.0.0.0/0,::/0"])
+            );
+        }
+        if c.one_in(4) {
             let _ = write!(out, " {number} {}", c.of(&["7", "0-1000", "1,3-9"]));
         }
         if ["vxlan", "geneve", "gtp"].contains(&kind) && c.one_in(6) {

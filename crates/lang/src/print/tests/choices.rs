@@ -301,10 +301,16 @@ impl Choices<'_> {
             ("rspan", "vlan", 4095, false),
         ]);
         let mut end = format!(" terminate {kind}");
-        for key in self.some(&["to", "id", "udp-port"]) {
+        for key in self.some(&["to", "from", "id", "udp-port"]) {
             end += &match key {
                 "to" if kind != "rspan" => {
                     format!(" to {}", self.of(&["198.18.0.1", "2001:DB8:0:0::1", "::ffff:1.2.3.4"]))
+                }
+                "from" if kind != "rspan" => {
+                    format!(
+                        " from {}",
+                        self.of(&["10.0.0.0/8", "198.18.0.7,2001:DB8:0::/32", "0.0.0.0/0,::/0"])
+                    )
                 }
                 "id" if kind != "tzsp" => format!(" {id} {}", self.ranges(most)),
                 "udp-port" if in_udp => format!(" udp-port {}", self.number(65535)),
