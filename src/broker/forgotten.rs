@@ -87,5 +87,6 @@ fn added(a: AnswerState, b: AnswerState, with: fn(u64, u64) -> u64) -> AnswerSta
         fragment: with(a.fragment, b.fragment),
         malformed: with(a.malformed, b.malformed),
         limited: with(a.limited, b.limited),
+        claimed: with(a.claimed, b.claimed),
     }
 }

@@ -60,7 +60,8 @@ impl<'a> Neighbour<'a> {
             options = rest;
         }
         let is_allowed = if self.message_type() == ADVERTISEMENT {
-            !source.is_unspecified() && !(self.flags() & SOLICITED != 0 && destination.is_multicast())
+            let is_solicited_by_all = self.flags() & SOLICITED != 0 && destination.is_multicast();
+            !source.is_unspecified() && !is_solicited_by_all
         } else {
             !source.is_unspecified()
                 || destination == solicited_node(target) && self.mac(SOURCE_MAC).is_none()
