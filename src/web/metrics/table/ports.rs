@@ -290,6 +290,12 @@ pub(super) const FAMILIES: &[Family] = &[
             }
         }),
     ),
+    counter(
+        "tapline_port_address_claims_total",
+        &["ports.*.answers.claimed"],
+        "Frames by which somebody else said that one of the port's own addresses is theirs.",
+        Ports(|port| some(port.answers.unwrap_or_default().claimed)),
+    ),
 ];
 
 /// The sum of what the sessions of a port's tunnels counted.

@@ -1,6 +1,6 @@
 //! Tools and groups.
 
-use super::super::{Family, Kind, Samples};
+use super::super::{Family, Kind, Number, Samples};
 use super::{counter, dropped, gauge, some};
 use tapline_api::snapshot::{ProbeEntry, ToolEntry};
 use tapline_api::words::{AlarmKind, Class, DropReason, IcmpReason, NextHopState, ToolState};
@@ -137,6 +137,72 @@ pub(super) const FAMILIES: &[Family] = &[
         &["tools.*.next_hop.losses"],
         "How often the next hop stopped answering.",
         Tools(|tool| some(tool.next_hop.as_ref().map_or(0, |hop| hop.losses))),
+    ),
+    counter(
+        "tapline_tool_next_hop_moves_total",
+        &["tools.*.next_hop.moves"],
+        "How often the next hop's MAC address became another one.",
+        Tools(|tool| some(tool.next_hop.as_ref().map_or(0, |hop| hop.moves))),
+    ),
+    counter(
+        "tapline_tool_next_hop_probes_total",
+        &["tools.*.next_hop.probes"],
+        "Requests to one neighbour alone because somebody claimed the next hop's address.",
+        Tools(|tool| some(tool.next_hop.as_ref().map_or(0, |hop| hop.probes))),
+    ),
+    counter(
+        "tapline_tool_next_hop_conflicts_total",
+        &["tools.*.next_hop.conflicts"],
+        "How often two neighbours were found to have the next hop's address.",
+        Tools(|tool| some(tool.next_hop.as_ref().map_or(0, |hop| hop.conflicts))),
+    ),
+    counter(
+        "tapline_tool_next_hop_ignored_total",
+        &["tools.*.next_hop.ignored"],
+        "Frames about the next hop's address that changed nothing.",
+        Tools(|tool| some(tool.next_hop.as_ref().map_or(0, |hop| hop.ignored))),
+    ),
+    gauge(
+        "tapline_store_segments",
+        &["tools.*.store.segments"],
+        "Whole segments that the folder of a store holds.",
+        Tools(|tool| some(tool.store.as_ref()?.segments)),
+    ),
+    gauge(
+        "tapline_store_bytes",
+        &["tools.*.store.bytes"],
+        "Bytes of all that the folder of a store holds.",
+        Tools(|tool| some(tool.store.as_ref()?.bytes)),
+    ),
+    gauge(
+        "tapline_store_oldest_timestamp_seconds",
+        &["tools.*.store.oldest"],
+        "The time of the first packet that a store holds.",
+        Tools(|tool| tool.store.as_ref()?.oldest.map(Number::Real)),
+    ),
+    counter(
+        "tapline_store_segments_begun_total",
+        &["tools.*.store.begun"],
+        "Segments that a store began.",
+        Tools(|tool| some(tool.store.as_ref().map_or(0, |store| store.begun))),
+    ),
+    counter(
+        "tapline_store_segments_expired_total",
+        &["tools.*.store.expired"],
+        "Segments that a store deleted.",
+        Tools(|tool| some(tool.store.as_ref().map_or(0, |store| store.expired))),
+    ),
+    counter(
+        "tapline_store_expired_bytes_total",
+        &["tools.*.store.expired_bytes"],
+        "Bytes of the segments that a store deleted.",
+        Tools(|tool| some(tool.store.as_ref().map_or(0, |store| store.expired_bytes))),
+    ),
+    gauge(
+        "tapline_store_failing",
+        &["tools.*.store.failing"],
+        "1 while a store can write nothing.",
+        Tools(|tool| some(tool.store.as_ref()?.failing)),
     ),
     counter(
         "tapline_tool_probes_total",
