@@ -1,6 +1,6 @@
 //! Says what this machine, or a plan on it, lacks, and the command that mends it.
 //!
-//! Nothing is started and nothing is changed. Files of the kernel are read below [`Roots`], so that a test shows another machine.
+//! Nothing is started and nothing is changed. Files of the kernel are read below `Roots`, so that a test shows another machine.
 //! # Source
 //! proc(5), sysfs(5); Linux, Documentation/admin-guide/mm/hugetlbpage.rst and Documentation/ABI/testing/sysfs-bus-pci; DPDK, "System
 //! Requirements" and "Linux Drivers" of the Getting Started Guide.

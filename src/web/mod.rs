@@ -1,7 +1,7 @@
 //! The HTTP server: metrics, JSON and pages, answered by one thread from what the session publishes.
 //!
 //! The thread runs a single-threaded runtime, off the workers' CPUs. It owns no state of the broker: what is read is the last published
-//! snapshot, and what is to be changed is asked of the session as the clients of the control socket ask. The session's side is [`Web`],
+//! snapshot, and what is to be changed is asked of the session as the clients of the control socket ask. The session's side is `Web`,
 //! which waits for nobody.
 //! # Source
 //! RFC 9110 (HTTP semantics), RFC 9112 (HTTP/1.1).
