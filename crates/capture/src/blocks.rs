@@ -1,4 +1,4 @@
-//! Blocks of a pcapng section, each appended whole to a vector: [`Writer`](super::Writer) and stores make theirs here.
+//! Blocks of a pcapng section, each appended whole to a vector: `Writer` and stores make theirs here.
 //! # Source
 //! draft-ietf-opsawg-pcapng, sections 3.5 (options) and 4.1 to 4.6.
 
