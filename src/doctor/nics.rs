@@ -64,7 +64,8 @@ impl<'a> Nic<'a> {
 
     /// Returns whether DPDK takes it while a driver of the kernel has it.
     fn is_shared(&self) -> bool {
-        self.pmd.zip(self.driver.as_deref()).is_some_and(|(pmd, driver)| pmd.shares_with(driver))
+        !self.is_for_programs()
+            && self.pmd.zip(self.driver.as_deref()).is_some_and(|(pmd, driver)| pmd.shares_with(driver))
     }
 
     fn bind(&self) -> String {

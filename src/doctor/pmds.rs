@@ -15,7 +15,7 @@ use crate::plan::value::PortPlan;
 /// The largest library that is read, in bytes: those of DPDK 22.11 have at most 10 MiB.
 const LARGEST: u64 = 64 << 20;
 const MARK: &[u8] = b"PMD_INFO_STRING= ";
-/// What stands for any number in `pci_ids`.
+/// The number that stands for any in `pci_ids`.
 const ANY: u64 = 65535;
 
 /// A driver of DPDK.

@@ -123,7 +123,7 @@ impl Check {
     }
 }
 
-/// What a frame says of the next hop.
+/// The news that a frame has of the next hop.
 enum Heard {
     /// The frame breaks a rule of its protocol.
     Wrong,
@@ -635,7 +635,7 @@ mod tests {
             events
         }
 
-        /// What `mac` says unasked.
+        /// A frame by which `mac` announces itself unasked.
         fn claim(&self, mac: MacAddress) -> Vec<u8> {
             announcement(&TunnelAddress { mac, ..self.router })
         }

@@ -114,6 +114,8 @@ fn calls_of(method: &str) -> Vec<(String, Role)> {
                 json!({ "dry_run": true, "confirm": 60, "guard": { "loss": 1 }, "interrupt": true });
             [json!({ "dry_run": true }), guarded].map(|params| (params, as_line("reload"))).into()
         }
+        // a link to sign in by has the role of who asks for it
+        "web" => vec![(json!({}), Role::Viewer)],
         "confirm" => [json!({}), json!({ "id": 99 })].map(|params| (params, as_line("confirm"))).into(),
         "rollback" => vec![(json!({ "id": 99 }), as_line("rollback"))],
         other => panic!("no call of `{other}`"),

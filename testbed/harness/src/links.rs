@@ -88,14 +88,19 @@ impl Drop for Pair {
     }
 }
 
+/// Puts the calling thread, and the programs that it starts, into a new network namespace. Returns whether that could be done.
+pub fn enter_own_namespace() -> bool {
+    // SAFETY: no table of open files is parted from those of other threads.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_ok()
+}
+
 /// Pairs of kernel interfaces that are deleted at the end, in a network namespace that the calling thread and the programs that it
 /// starts are in from now on.
 pub struct Pairs(Vec<String>);
 
 impl Pairs {
     pub fn new(names: &[&str]) -> Option<Self> {
-        // SAFETY: no table of open files is parted from those of other threads.
-        if unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_err() {
+        if !enter_own_namespace() {
             tapline_skip::skipped("network namespaces cannot be made (needs CAP_SYS_ADMIN)");
             return None;
         }

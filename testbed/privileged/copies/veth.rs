@@ -3,25 +3,36 @@
 //!
 //! Needs root for namespaces and net_af_packet; says so and is skipped where that is not given.
 
+use std::fmt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tapline_harness::frames::{tcp6, udp4};
 use tapline_harness::judges::assert_same;
 use tapline_harness::lab::{EAL, Lab};
-use tapline_harness::links::ip;
+use tapline_harness::links::{enter_own_namespace, ip};
 use tapline_harness::pcap_files::{packets, write_frames};
 use tapline_harness::programs::has_program;
 
-/// A namespace with one end of a veth pair in it, and a second pair to feed packets in by; gone when it is dropped.
+/// A namespace with one end of a veth pair in it, and a second pair to feed packets in by; gone when it is dropped. The other ends are in a
+/// namespace that the calling thread is in from then on.
 pub(super) struct Far;
 
-pub(super) const NAMESPACE: &str = "tapline-far";
+/// The name of the namespace of this process.
+pub(super) struct Namespace;
+
+pub(super) const NAMESPACE: Namespace = Namespace;
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tapline-far-{}", std::process::id())
+    }
+}
 
 /// Runs a command line in the namespace.
 pub(super) fn there(line: &str) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", NAMESPACE, "sh", "-c", line]);
+    command.args(["netns", "exec", &NAMESPACE.to_string(), "sh", "-c", line]);
     command
 }
 
@@ -30,8 +41,7 @@ impl Far {
         if !has_program("ip") || !has_program("tcpreplay") || !has_program("tcpdump") {
             return None;
         }
-        drop(Far);
-        if !ip(&format!("netns add {NAMESPACE}")) {
+        if !enter_own_namespace() || !ip(&format!("netns add {NAMESPACE}")) {
             tapline_skip::skipped("no permission to make network namespaces");
             return None;
         }
@@ -60,8 +70,6 @@ impl Far {
 impl Drop for Far {
     fn drop(&mut self) {
         ip(&format!("netns del {NAMESPACE}"));
-        ip("link del tlup0");
-        ip("link del tlin0");
     }
 }
 
