@@ -49,7 +49,7 @@ const REFUSED: [(&str, i64, &str); 22] = [
     ("port attach x net_pcap5,tx_pcap=/proc/x.pcap rxq 0", -32002, "/proc/x.pcap"),
     ("tool create x capture none/x.pcapng queue 64", -32002, "none"),
     ("port attach x net_memif0,role=server,socket=/proc/x.sock,socket-abstract=no", -32002, "port x: "),
-    ("tool create x capture folder queue 64\nrule create 20 from in to x", -32002, "Is a directory"),
+    ("tool create x capture folder queue 64\nrule create 20 from in to x", -32001, "`folder` is a folder"),
     // a name that DPDK has already, and times that a NIC does not give
     ("port attach x net_ring9", -32002, "the device of `net_ring9` is attached already"),
     ("port attach x iface:lo,time=nic", -32002, "port x: interface lo: "),
