@@ -785,7 +785,7 @@ mod tests {
         let json = serde_json::to_string(&dropped).expect("plain numbers");
         assert_eq!(
             json,
-            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"unread":0,"internal":0}"#
+            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"unread":0,"internal":0,"disk_slow":0,"no_space":0,"write_error":0}"#
         );
         assert_eq!(serde_json::from_str::<Dropped>(&json).expect("what it wrote"), dropped);
         assert!(serde_json::from_str::<Dropped>(r#"{"stolen":1}"#).is_err());

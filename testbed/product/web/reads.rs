@@ -41,7 +41,16 @@ fn every_route_answers_what_it_says() {
         assert_eq!(keys(&answer[part]), keys(&stats[part]), "{part}");
         assert!(answer["seq"].as_u64() >= stats["seq"].as_u64(), "{part}");
     }
-    let rules = served.json(&[], "/api/v1/rules?sort=matched&limit=1");
+    // statistics are published once a second
+    let matched = || served.json(&[], "/api/v1/rules?sort=matched&limit=1");
+    let mut rules = matched();
+    for _ in 0..300 {
+        if rules["rules"]["10"]["matched"].as_u64() > Some(0) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        rules = matched();
+    }
     assert_eq!(
         (&rules["total"], rules["rules"].as_object().map(serde_json::Map::len)),
         (&json!(2), Some(1))
