@@ -248,7 +248,8 @@ impl Driver {
 
     /// Finds the driver that calls itself so.
     pub fn named(name: &str) -> Option<&'static Driver> {
-        // the driver of `iface:IF` is `iface`
+        // the driver of `iface:IF` is `iface`, too
+        let name = name.trim_end_matches(':');
         DRIVERS.iter().find(|driver| driver.name.trim_end_matches(':') == name)
     }
 }

@@ -125,7 +125,7 @@ mod tests {
     #[rustfmt::skip]
     const VALUES: &[&str] = &[
         "active", "age", "alarm", "audit", "burst", "byte", "bytes", "capture", "cert", "client-ca", "cos", "crl", "dedup window", "discard", "down-after", "dscp", "dst", "eal", "every",
-        "file", "filter create", "filter modify", "filter name", "flows", "for", "free", "group", "group name", "hold", "hw-id", "idle", "idle sleep",
+        "file", "filter create", "filter modify", "filter name", "flows", "for", "free", "from", "group", "group name", "hold", "hw-id", "idle", "idle sleep",
         "include", "index", "keep", "key", "lcores", "let", "limit", "mask", "match", "max-age", "memory",
         "mempool", "metrics", "min-up", "mpls-label", "mtu", "next-hop", "order window", "panic-dump", "port attach", "port name", "priority", "queue",
         "rate", "receive", "retries", "return idle", "rewrite dst-mac", "rewrite src-mac", "rewrite vlan", "rotate", "rule priority", "rxd", "rxq",
@@ -238,7 +238,7 @@ mod tests {
     fn commands_to_a_running_broker_are_completed_too() {
         assert_eq!(at("rel").words, ["reload"]);
         assert_eq!(at("show d").words, ["drift", "diff"]);
-        assert_eq!(at("reload a.pipe confirm 1s ").words, ["-r", "dry-run", "guard", "interrupt"]);
+        assert_eq!(at("reload a.pipe confirm 1s ").words, ["dry-run", "-r", "guard", "interrupt"]);
         let wanted = at("reload ");
         assert!(
             wanted.words.contains(&"dry-run") && wanted.value.as_deref() == Some("reload"),
