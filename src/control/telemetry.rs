@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::session::Session;
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::DropReason;
 use tapline_dpdk::Error;
 use tapline_dpdk::telemetry::{Answer, Command, MOST_ENTRIES, answer_by};
 
@@ -63,19 +62,15 @@ fn answer(snapshot: &Snapshot, command: &str, parameters: &str) -> Option<Answer
     Some(match command {
         "/tapline/packets" => {
             let (packets, copies) = (&snapshot.packets, &snapshot.copies);
-            numbers(&[
-                ("received", packets.received),
-                ("delivered", packets.delivered),
-                ("unmatched", packets.unmatched),
-                ("excluded", packets.excluded),
-                ("sampled_out", packets.sampled_out),
-                ("duplicate", packets.duplicate),
-                ("failed", packets.failed),
+            let mut list = vec![("received", packets.received)];
+            list.extend(packets.ends());
+            list.extend([
                 ("copies_requested", copies.requested),
                 ("copies_sent", copies.sent),
                 ("copies_dropped", copies.dropped.total()),
                 ("balanced", u64::from(snapshot.balanced)),
-            ])
+            ]);
+            numbers(&list)
         }
         "/tapline/ports" => page(snapshot.ports.iter().map(|(name, _)| name).collect())?,
         "/tapline/port" => {
@@ -102,9 +97,7 @@ fn answer(snapshot: &Snapshot, command: &str, parameters: &str) -> Option<Answer
                 ("queue_depth", tool.queue_depth),
                 ("queue_peak", tool.queue_peak),
             ];
-            list.extend(
-                DropReason::ALL.into_iter().map(|reason| (reason.word(), tool.copies.dropped.get(reason))),
-            );
+            list.extend(tool.copies.dropped.by_reason());
             numbers(&list)
         }
         "/tapline/lcores" => {

@@ -433,21 +433,12 @@ pub enum When {
 /// The account: both identities with their numbers.
 pub fn account(snapshot: &Snapshot, when: When) -> String {
     let packets = &snapshot.packets;
-    let terms = [
-        ("delivered", packets.delivered),
-        ("unmatched", packets.unmatched),
-        ("excluded", packets.excluded),
-        ("sampled_out", packets.sampled_out),
-        ("duplicate", packets.duplicate),
-        ("failed", packets.failed),
-    ];
     let mut out = format!("packets  received {} =", grouped(packets.received));
-    out.push_str(&sum_of(terms.into_iter()));
+    out.push_str(&sum_of(packets.ends().into_iter()));
     out.insert_str(0, &before(snapshot));
     let copies = &snapshot.copies;
-    let drops = DropReason::ALL.into_iter().map(|reason| (reason.word(), copies.dropped.get(reason)));
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
-    out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
+    out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(copies.dropped.by_reason())));
     let verdict = match when {
         _ if !snapshot.balanced => "NOT BALANCED".to_owned(),
         _ if packets.is_balanced() && copies.is_balanced() => match lost_of(snapshot) {

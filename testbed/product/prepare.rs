@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tapline_harness::client::Client;
 use tapline_harness::judges::number;
-use tapline_harness::lab::{EAL, Lab, Started};
+use tapline_harness::lab::{EAL, Lab, Started, served};
 
 use crate::reloads::held;
 
@@ -118,10 +118,8 @@ fn assert_refused(settings: &str, all: &[(&str, i64, &str)]) {
     assert!(Command::new("mkfifo").arg(lab.path("fifo")).status().expect("mkfifo(1)").success());
     std::fs::create_dir(lab.path("folder")).expect("a folder");
     lab.write("test.pipe", format!("{settings}{PIPELINE}start\n"));
-    let flags = ["--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
     let eal = EAL.replace("-m 256", "-m 512 --vdev net_ring9");
-    let started =
-        lab.start(&mut lab.tapline(&[&["run", "test.pipe", "--eal", &eal], flags.as_slice()].concat()));
+    let started = lab.start(&mut lab.tapline(&served("test.pipe", &eal)));
     lab.until("packets", |line| number(line, "tools/early/sent") == 3);
     let mut client = Client::of(&lab.path("control.sock"));
     // what is kept for all that follow is there after the first try

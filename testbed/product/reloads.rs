@@ -187,9 +187,7 @@ fn random_reloads(what: &str, head: &str) {
     let first = fixed(head, loops, "to z", "32") + spare;
     lab.write("test.pipe", &first);
     let eal = EAL.replace("-m 256", &format!("-m {EAL_MIB}"));
-    let flags = ["--eal", &eal, "--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
-    let started = lab.start(&mut lab.tapline(&[&["run", "test.pipe"], flags.as_slice()].concat()));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
+    let started = lab.serve("test.pipe", &eal, &[]);
     let mut client = Client::of(&lab.path("control.sock"));
     let mut draw = Draw(seed);
     let (mut receipts, mut held_before, base) = (Vec::new(), None, client.plan()["sha256"].clone());
@@ -327,13 +325,7 @@ fn a_sequence_of_changes_ends_where_a_fresh_start_begins() {
         let eal = EAL.replace("-m 256", "-m 1024");
         datagrams(&lab, "in.pcap", 1000);
         let late = datagrams(&lab, "late.pcap", 3000).len() as u64;
-        let start = |file: &str| {
-            let flags =
-                ["--eal", &eal, "--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
-            let started = lab.start(&mut lab.tapline(&[&["run", file], flags.as_slice()].concat()));
-            lab.until("packets", |line| number(line, "packets/received") > 0);
-            started
-        };
+        let start = |file: &str| lab.serve(file, &eal, &[]);
         lab.write("test.pipe", drawn(&mut draw, head, 1) + SPARE_FOR_WIRES);
         let started = start("test.pipe");
         let mut client = Client::of(&lab.path("control.sock"));

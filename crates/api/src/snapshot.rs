@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::by_name::{ByName, counts};
 use super::words::{
-    AlarmKind, BurstSize, Class, ClockQuality, DropReason, IcmpReason, LcoreRole, LinkState, NextHopState,
-    Reason, Refusal, Stage, TimeSource, ToolState, TunnelKind,
+    AlarmKind, BurstSize, Class, ClockQuality, Disposition, DropReason, IcmpReason, LcoreRole, LinkState,
+    NextHopState, Reason, Refusal, Stage, TimeSource, ToolState, TunnelKind,
 };
 
 /// The name and version of the form.
@@ -117,9 +117,22 @@ pub struct Packets {
 }
 
 impl Packets {
+    /// Gives each disposition's word and count, in the order of the account.
+    pub fn ends(&self) -> [(&'static str, u64); 6] {
+        let Self { received: _, delivered, unmatched, excluded, sampled_out, duplicate, failed } = *self;
+        [
+            (Disposition::Delivered.word(), delivered),
+            (Disposition::Unmatched.word(), unmatched),
+            (Disposition::Excluded.word(), excluded),
+            (Disposition::SampledOut.word(), sampled_out),
+            (Disposition::Duplicate.word(), duplicate),
+            (Disposition::Failed.word(), failed),
+        ]
+    }
+
     /// Returns how many packets have a disposition.
     pub fn ended(&self) -> u64 {
-        self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+        self.ends().iter().map(|(_, count)| count).sum()
     }
 
     /// Returns whether every packet has a disposition.
@@ -185,6 +198,11 @@ impl Dropped {
         let mut dropped = Self::default();
         dropped.0[reason as usize] = count;
         dropped
+    }
+
+    /// Gives each reason's word, and how many were dropped for it.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        DropReason::ALL.into_iter().map(DropReason::word).zip(self.0)
     }
 
     /// Returns how many were dropped.

@@ -12,7 +12,6 @@ use super::units::{Unit, duration, short};
 use super::verdict::{Loss, Mood, verdict};
 use crate::report::table::grouped;
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::DropReason;
 
 /// The pages, by the digits that lead to them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -510,9 +509,9 @@ fn totals(now: &Snapshot) -> Vec<String> {
         grouped(copies.requested),
         grouped(copies.sent)
     )];
-    let mut lost: Vec<String> = DropReason::ALL
-        .into_iter()
-        .map(|reason| (reason.word(), copies.dropped.get(reason)))
+    let mut lost: Vec<String> = copies
+        .dropped
+        .by_reason()
         .chain([("missed", now.ports.iter().map(|(_, port)| port.driver.missed).sum())])
         .filter(|&(_, count)| count > 0)
         .map(|(word, count)| format!("{word} {}", grouped(count)))

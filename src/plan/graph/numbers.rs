@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Counts, EDITS_OF_RULES, EDITS_OF_TOOLS, Graph, Kind};
 use tapline_api::snapshot::{Dropped, Snapshot};
-use tapline_api::words::{DropReason, Refusal};
+use tapline_api::words::Refusal;
 
 /// Returns what did happen of counts by reason.
 fn happened(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
@@ -20,7 +20,7 @@ fn sum(counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
 }
 
 fn dropped(dropped: &Dropped) -> BTreeMap<&'static str, u64> {
-    happened(DropReason::ALL.into_iter().map(|reason| (reason.word(), dropped.get(reason))))
+    happened(dropped.by_reason())
 }
 
 impl Graph {
@@ -120,16 +120,9 @@ impl Graph {
 /// Says the account of packets in words.
 fn account(snapshot: &Snapshot) -> String {
     let packets = &snapshot.packets;
-    let ends = [
-        ("delivered", packets.delivered),
-        ("unmatched", packets.unmatched),
-        ("excluded", packets.excluded),
-        ("sampled out", packets.sampled_out),
-        ("duplicate", packets.duplicate),
-        ("failed", packets.failed),
-    ];
-    let ends = ends.iter().filter(|(word, count)| *count > 0 || *word == "delivered");
-    let ends: Vec<String> = ends.map(|(word, count)| format!("{count} {word}")).collect();
+    let ends = packets.ends().into_iter().filter(|(word, count)| *count > 0 || *word == "delivered");
+    let ends: Vec<String> =
+        ends.map(|(word, count)| format!("{count} {}", word.replace('_', " "))).collect();
     format!("{} packets in {:.1} s: {}", packets.received, snapshot.uptime_s, ends.join(", "))
 }
 

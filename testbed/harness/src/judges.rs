@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::programs::repository;
+
 /// A number of a line of statistics by its path, such as `tools/ids/sent`.
 pub fn number(line: &Value, path: &str) -> u64 {
     let found = line.pointer(&format!("/{}", path.trim_start_matches('/')));
@@ -11,6 +13,16 @@ pub fn number(line: &Value, path: &str) -> u64 {
 /// What has to be a number.
 pub fn u64_of(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("a number expected, got {value}"))
+}
+
+/// The text is that of a file of the repository. `TAPLINE_BLESS=1` writes the file anew: read the difference before you keep it.
+pub fn assert_expected(path: &str, found: &str) {
+    let path = repository().join(path);
+    if std::env::var_os("TAPLINE_BLESS").is_some() {
+        std::fs::write(&path, found).expect("a writable folder");
+    }
+    let expected = std::fs::read_to_string(&path).expect("an expected text");
+    assert!(found == expected, "{}:\n{found}\nexpected:\n{expected}", path.display());
 }
 
 /// The entries of an object by their names.

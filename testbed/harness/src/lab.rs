@@ -17,6 +17,11 @@ use crate::programs::tapline;
 /// EAL as tests need it: no root, no huge pages, nothing left behind, several at a time.
 pub const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 256";
 
+/// The words that run a file with statistics and a control socket.
+pub fn served<'a>(file: &'a str, eal: &'a str) -> [&'a str; 10] {
+    ["run", file, "--eal", eal, "--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"]
+}
+
 /// A run that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(180);
 
@@ -82,6 +87,13 @@ impl Lab {
             command.stdin(Stdio::null());
         }
         Started { child: command.spawn().expect("a program that can be started") }
+    }
+
+    /// Starts a file with statistics and a control socket, and waits until packets flow.
+    pub fn serve(&self, file: &str, eal: &str, more: &[&str]) -> Started {
+        let started = self.start(self.tapline(&served(file, eal)).args(more));
+        self.until("packets", |line| number(line, "packets/received") > 0);
+        started
     }
 
     /// Waits for the end of what was started.

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 
 use tapline_api::event::{Alarm, Event, Polled, Recorded};
 use tapline_api::words::{DropReason, Expiry, IcmpReason, LinkState, Reason, Stage, ToolState, Unfinished};
+use tapline_harness::judges::assert_expected;
 use tapline_harness::programs::{has_program, repository, run};
 
 /// 2026-11-30T20:31:07.123456789Z
@@ -315,11 +315,7 @@ fn every_kind_has_its_golden_line_and_object() {
             format!("{level}: {line}\n{}\n", json(recorded))
         })
         .collect();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/offline/events/events.expected");
-    if std::env::var_os("TAPLINE_BLESS").is_some() {
-        std::fs::write(&path, &found).expect("a writable folder");
-    }
-    assert_eq!(found, std::fs::read_to_string(&path).expect("the golden text"));
+    assert_expected("testbed/offline/events/events.expected", &found);
 }
 
 #[test]

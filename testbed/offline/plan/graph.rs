@@ -9,6 +9,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use serde_json::Value;
 use tapline::plan::graph::{Graph, Kind, MermaidError, Node};
+use tapline_harness::judges::assert_expected;
 use tapline_harness::programs::{has_program, repository, run_in, tapline};
 
 use super::pipelines::{pipeline, text_of};
@@ -364,14 +365,8 @@ fn golden() {
         ("rules.json", pretty(&many)),
         ("rich.json", pretty(&drawn(RICH, 60))),
     ];
-    let folder = repository().join("testbed/offline/plan/graph");
     for (name, found) in texts {
-        let path = folder.join(name);
-        if std::env::var_os("TAPLINE_BLESS").is_some() {
-            std::fs::write(&path, &found).expect("a writable folder");
-        }
-        let expected = std::fs::read_to_string(&path).expect("the golden text");
-        assert_eq!(found, expected, "{}", path.display());
+        assert_expected(&format!("testbed/offline/plan/graph/{name}"), &found);
     }
 }
 

@@ -17,12 +17,7 @@ const PIPELINE: &str =
 
 fn start(lab: &Lab, audit: &str, flags: &[&str]) -> Started {
     lab.write("test.pipe", format!("{PIPELINE}set audit {audit}\nstart\n"));
-    let mut arguments = vec!["run", "test.pipe", "--eal", EAL];
-    arguments.extend(["--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"]);
-    arguments.extend(flags);
-    let started = lab.start(&mut lab.tapline(&arguments));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
-    started
+    lab.serve("test.pipe", EAL, flags)
 }
 
 /// The records of a log.
@@ -317,7 +312,8 @@ fn a_clock_that_is_set_leaves_the_chain_whole_and_its_times_as_they_were_read() 
     let mut hours = Vec::new();
     let mut change = |client: &mut Client, off: i64| {
         step(&file, off * 3600);
-        assert!(client.say("clear stats").ends_with("= 0\n"));
+        let answer = client.say("clear stats");
+        assert!(answer.ends_with("= 0\n"), "{off} h: {answer:?}");
         hours.push(off);
     };
     let started = start();

@@ -6,7 +6,6 @@ use super::control::{slow_rule, wait_for_planning};
 use crate::changes::datagrams;
 use serde_json::{Value, json};
 use tapline_harness::client::{Client, request};
-use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
 use tapline_harness::programs::repository;
 
@@ -18,11 +17,7 @@ const AUDIT: &str = "set audit audit.jsonl required\n";
 
 fn start(lab: &Lab, pipeline: &str) -> Started {
     lab.write("test.pipe", format!("{pipeline}start\n"));
-    let flags = ["--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
-    let started =
-        lab.start(&mut lab.tapline(&[&["run", "test.pipe", "--eal", EAL], flags.as_slice()].concat()));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
-    started
+    lab.serve("test.pipe", EAL, &[])
 }
 
 /// The rows of the table behind a heading of the page, as their cells.

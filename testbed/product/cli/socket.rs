@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::connected;
 use serde_json::{Value, json};
-use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab, Started};
 use tapline_harness::programs::has_program;
 
@@ -16,12 +15,7 @@ const PIPELINE: &str =
 
 fn start(lab: &Lab) -> Started {
     lab.write("test.pipe", PIPELINE);
-    let flags = ["--stats", "stats.json", "--interval", "50ms", "--control", "control.sock"];
-    let mut arguments = vec!["run", "test.pipe", "--eal", EAL];
-    arguments.extend(flags);
-    let started = lab.start(&mut lab.tapline(&arguments));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
-    started
+    lab.serve("test.pipe", EAL, &[])
 }
 
 fn connect(lab: &Lab) -> UnixStream {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::connected;
 use serde_json::{Value, json};
-use tapline_harness::judges::number;
-use tapline_harness::lab::{EAL, Lab, Started};
+use tapline_harness::lab::{EAL, Lab, Started, served};
 use tapline_harness::programs::tapline;
 
 const HEAD: &str =
@@ -17,25 +16,17 @@ fn file(lab: &Lab, rules: &str) {
     lab.write("test.pipe", format!("{HEAD}{rules}"));
 }
 
-const FLAGS: [&str; 11] = [
-    "run",
-    "test.pipe",
-    "--eal",
-    EAL,
-    "--stats",
-    "stats.json",
-    "--interval",
-    "50ms",
-    "--control",
-    "control.sock",
-    "--state",
-];
+/// A broker with a folder, which is not started yet.
+fn command(lab: &Lab) -> Command {
+    let mut command = lab.tapline(&served("test.pipe", EAL));
+    command.args(["--state", "state"]);
+    command
+}
 
 /// Starts a broker with a folder, and waits until packets flow and it answers.
 fn start(lab: &Lab) -> Started {
     let _ = std::fs::remove_file(lab.path("stats.json"));
-    let started = lab.start(lab.tapline(&FLAGS).arg("state"));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
+    let started = lab.serve("test.pipe", EAL, &["--state", "state"]);
     drop(connected(lab));
     started
 }
@@ -135,7 +126,7 @@ fn the_history_goes_on_over_kills_and_clean_ends() {
     // a file that is broken starts nothing, and leaves the history as it is
     let before = sums(&lab, &["history.json"]);
     file(&lab, "rule create 10 from nowhere to t\n");
-    let output = lab.tapline(&FLAGS).arg("state").output().expect("tapline");
+    let output = command(&lab).output().expect("tapline");
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(sums(&lab, &["history.json"]), before);
     file(&lab, "rule create 30 from in to t\n");
@@ -205,7 +196,7 @@ fn a_confirmed_plan_that_has_mistakes_by_now_starts_nothing_and_is_run_once_it_h
     std::fs::remove_file(lab.path("control.sock")).expect("what the kill left");
     let before = sums(&lab, &["history.json"]);
     for _ in 0..2 {
-        let output = lab.tapline(&FLAGS).arg("state").output().expect("tapline");
+        let output = command(&lab).output().expect("tapline");
         assert_eq!(output.status.code(), Some(2), "what failed once fails again");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let mut lines = said.lines();

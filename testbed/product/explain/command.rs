@@ -3,8 +3,9 @@
 use serde_json::Value;
 use tapline_capture::ByteOrder;
 use tapline_harness::captures::timed;
+use tapline_harness::judges::assert_expected;
 use tapline_harness::lab::{Ended, Lab};
-use tapline_harness::programs::{has_programs, repository, run};
+use tapline_harness::programs::{has_programs, run};
 
 use crate::times::packets::{Form, office, write};
 
@@ -230,11 +231,6 @@ fn answers_read_as_they_are_expected_to() {
     ] {
         let ended = explain(&lab, &[&["-r", "in.pcap"], flags].concat());
         assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-        let expected = repository().join("testbed/product/explain").join(name);
-        if std::env::var_os("TAPLINE_BLESS").is_some() {
-            std::fs::write(&expected, &ended.stdout).expect("a writable folder");
-        }
-        let expected = std::fs::read_to_string(&expected).expect("an expected text");
-        assert!(ended.stdout == expected, "{name}:\n{}", ended.stdout);
+        assert_expected(&format!("testbed/product/explain/{name}"), &ended.stdout);
     }
 }

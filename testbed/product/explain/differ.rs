@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use serde_json::{Value, json};
 use tapline_capture::ByteOrder;
-use tapline_harness::judges::number;
+use tapline_harness::judges::assert_expected;
 use tapline_harness::lab::{Account, EAL, Ended, Lab};
 use tapline_harness::programs::repository;
 use tapline_harness::spans::number_of;
@@ -268,12 +268,7 @@ fn differences_read_as_they_are_expected_to() {
     ] {
         let ended = diff(&lab, flags);
         assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-        let expected = repository().join("testbed/product/explain").join(name);
-        if std::env::var_os("TAPLINE_BLESS").is_some() {
-            std::fs::write(&expected, &ended.stdout).expect("a writable folder");
-        }
-        let expected = std::fs::read_to_string(&expected).expect("an expected text");
-        assert!(ended.stdout == expected, "{name}:\n{}", ended.stdout);
+        assert_expected(&format!("testbed/product/explain/{name}"), &ended.stdout);
     }
 }
 
@@ -388,20 +383,7 @@ fn a_dry_run_of_a_reload_says_which_packets_fare_otherwise() {
     lab.write("new.pipe", &new);
     let told = object(&diff(&lab, &["-r", "in.pcap", "--json"]));
     assert!(count(&told, "/packets/lost") > 0 && count(&told, "/packets/same") > 0, "{told:#}");
-    let arguments = [
-        "run",
-        "old.pipe",
-        "--eal",
-        EAL,
-        "--stats",
-        "stats.json",
-        "--interval",
-        "50ms",
-        "--control",
-        "control.sock",
-    ];
-    let started = lab.start(&mut lab.tapline(&arguments));
-    lab.until("packets", |line| number(line, "packets/received") > 0);
+    let started = lab.serve("old.pipe", EAL, &[]);
     let plan = asked(&lab, "show config");
     let receipt = asked(&lab, "reload new.pipe dry-run -r in.pcap");
     let receipt = &receipt["result"];

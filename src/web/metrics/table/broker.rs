@@ -73,13 +73,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         "Packets by what became of them.",
         Many(&["disposition"], |scene, put| {
-            let packets = &scene.stats.packets;
-            put(&["delivered"], packets.delivered.into());
-            put(&["unmatched"], packets.unmatched.into());
-            put(&["excluded"], packets.excluded.into());
-            put(&["sampled_out"], packets.sampled_out.into());
-            put(&["duplicate"], packets.duplicate.into());
-            put(&["failed"], packets.failed.into());
+            scene.stats.packets.ends().into_iter().for_each(|(word, count)| put(&[word], count.into()));
         }),
     ),
     counter(

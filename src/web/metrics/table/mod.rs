@@ -13,7 +13,6 @@ mod tools;
 
 use super::{Family, Kind, Number, Samples};
 use tapline_api::snapshot::Dropped;
-use tapline_api::words::DropReason;
 
 /// Lists every family.
 pub(super) fn families() -> impl Iterator<Item = &'static Family> {
@@ -53,7 +52,7 @@ pub(super) fn seconds(ns: u64) -> Number {
 pub(super) type Put<'a> = &'a mut dyn FnMut(&[&str], Number);
 
 pub(super) fn dropped(dropped: &Dropped, mut put: impl FnMut(&str, Number)) {
-    DropReason::ALL.into_iter().for_each(|reason| put(reason.word(), dropped.get(reason).into()));
+    dropped.by_reason().for_each(|(word, count)| put(word, count.into()));
 }
 
 /// Numbers of `tapline.stats/1` that have no metric, and why.
